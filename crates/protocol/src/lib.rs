@@ -1,1 +1,29 @@
-//! Placeholder.
+//! The pair protocol of one Duet appliance, as a pure state machine.
+//!
+//! `#![no_std]`: no clock, file, socket, thread or random number can be named here. [`Appliance::step`] is the only door:
+//! what happened goes in as an [`Input`], what is to be done comes out as [`Effect`]s. docs/protocol.md has the rules and
+//! numbers the invariants (P1, P2, ...) that are cited here.
+#![no_std]
+
+extern crate alloc;
+
+pub mod conf;
+pub mod effect;
+pub mod ids;
+pub mod input;
+pub mod limits;
+pub mod message;
+pub mod own_state;
+pub mod position;
+pub mod time;
+pub mod witness_record;
+
+pub use conf::Conf;
+pub use effect::{Effect, ReadPermit};
+pub use ids::{ApplianceId, ClusterId, Digest, DiskId, Epoch, Lsn, PerAppliance};
+pub use input::{Input, WitnessRead, WitnessWrite};
+pub use message::{Acknowledge, AppendHeader, Firm, Heartbeat, Message, Proposal};
+pub use own_state::OwnState;
+pub use position::{Entry, Position};
+pub use time::{Duration, Instant};
+pub use witness_record::{Note, WitnessRecord};

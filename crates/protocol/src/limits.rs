@@ -1,0 +1,64 @@
+//! Every time and size the protocol depends on, with its unit and its reason.
+
+use crate::time::Duration;
+
+/// T: for how long an answered heartbeat binds the secondary not to begin. Long enough to bridge two lost heartbeats,
+/// short enough that a failover stays well below half a second.
+pub const PROMISE: Duration = Duration::from_millis(200);
+
+/// The lease is shorter than the promise by one part in this many: the clocks' rates may differ by up to 1 %, far beyond
+/// any crystal (0.01 %) and any NTP slewing (0.05 %).
+pub const CLOCK_DRIFT_DIVISOR: u32 = 100;
+
+/// How often a primary sends an append, with or without entries. A quarter of the promise, so three may be lost.
+pub const HEARTBEAT: Duration = Duration::from_millis(50);
+
+/// Silence of the peer after which it counts as missing. Above [`PROMISE`], or a missing primary would be suspected in vain.
+pub const MISS: Duration = Duration::from_millis(300);
+
+/// How often an appliance that is not primary tells a silent or idle peer where it stands.
+pub const FIRM_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often the witness is read in steady state: late notes and lost records are seen within this time.
+pub const WITNESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often the witness is read while something hangs on it (a promotion, a shutdown, a wait).
+pub const WITNESS_RETRY: Duration = Duration::from_millis(250);
+
+/// After this long without an answer a witness request counts as [`crate::input::WitnessWrite::Unknown`] even if the driver
+/// says nothing; drivers use a shorter deadline.
+pub const WITNESS_DEADLINE: Duration = Duration::from_secs(3);
+
+/// How long a proposal waits for the peer's answer before it is repeated or given up.
+pub const PROPOSAL_RETRY: Duration = Duration::from_millis(150);
+
+/// How long the less preferred of two starting appliances that see each other leaves the first move to the other.
+pub const COLD_START_COURTESY: Duration = Duration::from_millis(600);
+
+/// How long a soft shutdown may take in all before the appliance stops without more.
+pub const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// How long a shutdown waits for a witness that does not answer.
+pub const SHUTDOWN_WITNESS: Duration = Duration::from_secs(2);
+
+/// How long a handover waits for the peer before the primary takes its writes back (or shuts down as solo).
+pub const HANDOVER: Duration = Duration::from_secs(2);
+
+/// How long a new primary leaves the old one's note at the witness while the old one is still connected.
+pub const NOTE_GRACE: Duration = Duration::from_secs(2);
+
+/// Entries in flight to the peer beyond what it has acknowledged.
+pub const WINDOW_ENTRIES: u64 = 16_384;
+
+/// Bytes of commands in one append: one network write, one fsync at the peer.
+pub const APPEND_BYTES: u64 = 1 << 20;
+
+/// Bytes of commands in flight to the peer beyond what it has acknowledged.
+pub const WINDOW_BYTES: u64 = 16 << 20;
+
+/// A secondary this close behind a busy solo primary is let catch up by holding back acknowledgements for a round trip;
+/// otherwise it would run after the last LSN for ever.
+pub const REJOIN_GAP_ENTRIES: u64 = 4_096;
+
+/// Entries kept in the log below the checkpoint, so that a peer that was away for a short time needs no full copy.
+pub const RETAIN_ENTRIES: u64 = 200_000;

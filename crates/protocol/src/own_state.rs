@@ -1,0 +1,44 @@
+//! What an appliance must remember besides its log (protocol section 3: META).
+//!
+//! One small record, replaced atomically and synced before anything that depends on it is done.
+
+use crate::{ApplianceId, ClusterId, Conf, DiskId, Epoch};
+
+/// The appliance's own durable state.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct OwnState {
+    /// The pair this data belongs to.
+    pub cluster: ClusterId,
+    /// Which appliance of the pair this data belongs to.
+    pub appliance: ApplianceId,
+    /// Identity of this data directory.
+    pub disk: DiskId,
+    /// The newest configuration this appliance knows to be in force. Its epoch never falls (P1).
+    pub conf: Conf,
+    /// A newer configuration it has agreed to and does not know to be in force: binds at once, entitles to nothing (P2).
+    pub tent: Option<Conf>,
+    /// Highest epoch it ever used, agreed to or was told of (P1).
+    pub max_epoch: Epoch,
+    /// Epoch of the configuration under which it last tried to leave its position at the witness; zero: never.
+    pub parted: Epoch,
+}
+
+impl OwnState {
+    /// The state of a blank data directory: it has no rights.
+    pub const fn blank(cluster: ClusterId, appliance: ApplianceId, disk: DiskId) -> Self {
+        Self {
+            cluster,
+            appliance,
+            disk,
+            conf: Conf::NONE,
+            tent: None,
+            max_epoch: Epoch::ZERO,
+            parted: Epoch::ZERO,
+        }
+    }
+
+    /// Whether it has parted under the configuration it holds; a newer one undoes that by itself.
+    pub fn has_parted(&self) -> bool {
+        !self.conf.is_none() && self.parted == self.conf.epoch()
+    }
+}
