@@ -7,23 +7,29 @@
 
 extern crate alloc;
 
+pub mod appliance;
 pub mod conf;
 pub mod effect;
 pub mod ids;
 pub mod input;
 pub mod limits;
+pub mod log_index;
 pub mod message;
 pub mod own_state;
 pub mod position;
+pub mod status;
 pub mod time;
 pub mod witness_record;
 
+pub use appliance::Appliance;
 pub use conf::Conf;
 pub use effect::{Effect, ReadPermit};
 pub use ids::{ApplianceId, ClusterId, Digest, DiskId, Epoch, Lsn, PerAppliance};
 pub use input::{Input, WitnessRead, WitnessWrite};
+pub use log_index::{LogIndex, RecoveredLog, Stamp};
 pub use message::{Acknowledge, AppendHeader, Firm, Heartbeat, Message, Proposal};
 pub use own_state::OwnState;
 pub use position::{Entry, Position};
+pub use status::{PeerStatus, RoleName, Status};
 pub use time::{Duration, Instant};
 pub use witness_record::{Note, WitnessRecord};
