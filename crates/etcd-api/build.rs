@@ -1,0 +1,18 @@
+//! Compiles `proto/*.proto` into Rust with protox, a compiler written in Rust: no `protoc` has to be installed.
+
+use std::error::Error;
+
+/// Every file with a package of its own; imports are found by file name in `proto/`.
+const FILES: [&str; 6] =
+    ["auth.proto", "health.proto", "kv.proto", "rpc.proto", "v3election.proto", "v3lock.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=build.rs");
+    let descriptors = protox::compile(FILES, ["proto"])?;
+    tonic_prost_build::configure()
+        // Keys and values become `Bytes`, slices of the received frame: no copy between socket and log.
+        .bytes(".")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
