@@ -1,0 +1,203 @@
+//! Checks of requests that need no state: what the server does before it proposes or reads.
+//!
+//! Owns etcd's order of checks (it decides which of two errors a client sees) and the rule that one transaction
+//! changes a key at most once, also across nested transactions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::{
+    command::MAX_TXN_DEPTH,
+    error::Error,
+    key_range::KeyRange,
+    request::{Compare, DeleteRangeRequest, Operation, PutRequest, RangeRequest, TxnRequest},
+};
+
+/// etcd's default for [`TxnLimits::max_operations`].
+pub const DEFAULT_MAX_TXN_OPERATIONS: usize = 128;
+
+/// Limits on transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TxnLimits {
+    /// Most comparisons, and most operations in a branch, counted along the nesting.
+    pub max_operations: usize,
+}
+
+impl Default for TxnLimits {
+    fn default() -> TxnLimits {
+        TxnLimits { max_operations: DEFAULT_MAX_TXN_OPERATIONS }
+    }
+}
+
+/// Checks a range.
+///
+/// # Errors
+/// [`Error::EmptyKey`].
+pub fn validate_range(request: &RangeRequest) -> Result<(), Error> {
+    validate_key(&request.key)
+}
+
+/// Checks a put.
+///
+/// # Errors
+/// [`Error::EmptyKey`], [`Error::ValueProvided`], [`Error::LeaseProvided`].
+pub fn validate_put(request: &PutRequest) -> Result<(), Error> {
+    validate_key(&request.key)?;
+    if request.ignore_value && !request.value.is_empty() {
+        return Err(Error::ValueProvided);
+    }
+    if request.ignore_lease && request.lease != 0 {
+        return Err(Error::LeaseProvided);
+    }
+    Ok(())
+}
+
+/// Checks a delete-range.
+///
+/// # Errors
+/// [`Error::EmptyKey`].
+pub fn validate_delete_range(request: &DeleteRangeRequest) -> Result<(), Error> {
+    validate_key(&request.key)
+}
+
+/// Checks a transaction with all that is nested in it.
+///
+/// # Errors
+/// [`Error::TooManyOperations`], [`Error::DuplicateKey`], and those of the single operations.
+pub fn validate_txn(request: &TxnRequest, limits: TxnLimits) -> Result<(), Error> {
+    if request.depth() > MAX_TXN_DEPTH {
+        return Err(Error::TooManyOperations);
+    }
+    validate_level(request, limits.max_operations)?;
+    changed_keys(&request.success)?;
+    changed_keys(&request.failure)?;
+    Ok(())
+}
+
+fn validate_key(key: &Bytes) -> Result<(), Error> {
+    if key.is_empty() { Err(Error::EmptyKey) } else { Ok(()) }
+}
+
+/// Counts and single operations of one transaction; a nested one has what its parent's longest list leaves over.
+fn validate_level(request: &TxnRequest, max_operations: usize) -> Result<(), Error> {
+    let longest = request.compare.len().max(request.success.len()).max(request.failure.len());
+    let left = max_operations.checked_sub(longest).ok_or(Error::TooManyOperations)?;
+    for Compare { key, .. } in &request.compare {
+        validate_key(key)?;
+    }
+    for operation in request.success.iter().chain(&request.failure) {
+        match operation {
+            Operation::Range(request) => validate_range(request)?,
+            Operation::Put(request) => validate_put(request)?,
+            Operation::DeleteRange(request) => validate_delete_range(request)?,
+            Operation::Txn(request) => validate_level(request, left)?,
+        }
+    }
+    Ok(())
+}
+
+/// Keys that a branch may put and spans that it may delete.
+#[derive(Default)]
+struct Changes {
+    puts: BTreeSet<Bytes>,
+    deletes: Spans,
+}
+
+/// Gathers what a branch may change.
+///
+/// The order of the three passes is etcd's, and is visible: deletes of this level meet the puts of all levels
+/// below, while a delete nested in one transaction does not meet puts nested in an earlier sibling.
+fn changed_keys(branch: &[Operation]) -> Result<Changes, Error> {
+    let mut changes = Changes::default();
+    for operation in branch {
+        if let Operation::DeleteRange(request) = operation {
+            changes.deletes.insert(&KeyRange::new(request.key.clone(), request.range_end.clone()));
+        }
+    }
+    for operation in branch {
+        let Operation::Txn(nested) = operation else { continue };
+        let success = changed_keys(&nested.success)?;
+        let failure = changed_keys(&nested.failure)?;
+        // Only one of the two branches runs, so they may name the same key.
+        let either: BTreeSet<Bytes> = success.puts.union(&failure.puts).cloned().collect();
+        for key in either {
+            changes.add_put(key)?;
+        }
+        changes.deletes.absorb(success.deletes);
+        changes.deletes.absorb(failure.deletes);
+    }
+    for operation in branch {
+        if let Operation::Put(request) = operation {
+            changes.add_put(request.key.clone())?;
+        }
+    }
+    Ok(changes)
+}
+
+impl Changes {
+    fn add_put(&mut self, key: Bytes) -> Result<(), Error> {
+        if self.deletes.contains(&key) || !self.puts.insert(key) { Err(Error::DuplicateKey) } else { Ok(()) }
+    }
+}
+
+/// A union of key ranges: start to exclusive end (`None`: no end), disjoint and not touching.
+///
+/// Kept merged so that a large transaction costs a logarithm per key, not a walk over all deletes.
+#[derive(Default)]
+struct Spans {
+    spans: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+impl Spans {
+    fn insert(&mut self, range: &KeyRange) {
+        if range.is_empty() {
+            return;
+        }
+        let end = match range {
+            KeyRange::Single(key) => {
+                let mut successor = key.to_vec();
+                successor.push(0);
+                Some(successor)
+            }
+            KeyRange::From(_) => None,
+            KeyRange::Between(_, end) => Some(end.to_vec()),
+        };
+        self.insert_span(range.start().to_vec(), end);
+    }
+
+    fn insert_span(&mut self, mut start: Vec<u8>, mut end: Option<Vec<u8>>) {
+        // Swallow every span that overlaps or touches, from the last one that starts at or below our end.
+        loop {
+            let below = match &end {
+                Some(end) => self.spans.range(..=end.clone()).next_back(),
+                None => self.spans.iter().next_back(),
+            };
+            let Some((other_start, other_end)) = below else { break };
+            if other_end.as_ref().is_some_and(|other_end| *other_end < start) {
+                break;
+            }
+            let (other_start, other_end) = (other_start.clone(), other_end.clone());
+            self.spans.remove(&other_start);
+            start = start.min(other_start);
+            end = match (end, other_end) {
+                (Some(left), Some(right)) => Some(left.max(right)),
+                _ => None,
+            };
+        }
+        self.spans.insert(start, end);
+    }
+
+    fn absorb(&mut self, other: Spans) {
+        for (start, end) in other.spans {
+            self.insert_span(start, end);
+        }
+    }
+
+    fn contains(&self, key: &[u8]) -> bool {
+        self.spans
+            .range::<[u8], _>((std::ops::Bound::Unbounded, std::ops::Bound::Included(key)))
+            .next_back()
+            .is_some_and(|(_, end)| end.as_ref().is_none_or(|end| key < end.as_slice()))
+    }
+}
