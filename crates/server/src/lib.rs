@@ -1,1 +1,25 @@
-//! Placeholder.
+//! One running Duet appliance: the machine room around the protocol core, and the client API on top of it.
+//!
+//! The only crate with threads and sockets. [`Server`] starts and ends an appliance, [`Handle`] is the door between the
+//! client API (grpc, http, watches, leases) and the machine room (driver, log, state, peer, witness). The driver decides
+//! nothing: what is to be done is decided by `duet_protocol` alone.
+
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod handle;
+pub mod http;
+pub mod status_report;
+
+mod inbox;
+
+// The client API.
+pub mod client_port;
+pub mod grpc;
+pub mod lease_clock;
+pub mod watch_hub;
+
+pub use config::Config;
+pub use error::{ExitReason, InitError, NotPrimary, StartError, WriteError};
+pub use handle::{AppliedBatch, Handle, Identity, ReadGuard, View};
+pub use status_report::StatusReport;

@@ -1,0 +1,359 @@
+//! The configuration of one appliance: a TOML file of a few lines, checked when it is read.
+//!
+//! Everything after this module works with checked values; a mistake is told with the file, the line, the field and what
+//! is allowed.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use duet_protocol::ApplianceId;
+use duet_witness::ClusterName;
+use serde::Deserialize;
+
+/// A checked configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Name of the pair.
+    pub cluster: String,
+    /// Which appliance of the pair this is.
+    pub appliance: ApplianceId,
+    /// Data directory.
+    pub data: PathBuf,
+    /// Where clients are listened for.
+    pub client_listen: SocketAddr,
+    /// Where clients reach this appliance: told to the peer and to clients.
+    pub client_url: String,
+    /// Where the peer is listened for.
+    pub peer_listen: SocketAddr,
+    /// The other appliance's `peer_listen` as seen from here, "host:port".
+    pub peer: String,
+    /// The witness.
+    pub witness: WitnessLocation,
+}
+
+/// What kind of witness, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WitnessLocation {
+    /// Duet's own witness server, "http://host:port".
+    Server(String),
+    /// A directory on a shared file system.
+    Directory(PathBuf),
+}
+
+impl WitnessLocation {
+    /// One word for the kind.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Server(_) => "server",
+            Self::Directory(_) => "directory",
+        }
+    }
+}
+
+impl fmt::Display for WitnessLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(url) => f.write_str(url),
+            Self::Directory(path) => write!(f, "dir:{}", path.display()),
+        }
+    }
+}
+
+/// Why a configuration is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {reason}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// It is not the TOML that is expected: bad syntax, an unknown or missing field, a value of the wrong type.
+    #[error("{place}{message}")]
+    Syntax {
+        /// File and line, as far as known, with ": " at the end.
+        place: String,
+        /// What is wrong, with the line itself.
+        message: String,
+    },
+    /// A value is not allowed.
+    #[error("{place}{field} = \"{value}\": {allowed}")]
+    Value {
+        /// File and line, as far as known, with ": " at the end.
+        place: String,
+        /// Which field.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+}
+
+/// A configuration as written; every field may be set or replaced from elsewhere (flags, environment) before
+/// [`Config::check`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// See [`Config::cluster`].
+    pub cluster: Option<String>,
+    /// "A" or "B".
+    pub appliance: Option<String>,
+    /// See [`Config::data`].
+    pub data: Option<PathBuf>,
+    /// See [`Config::client_listen`].
+    pub client_listen: Option<String>,
+    /// See [`Config::client_url`]; by default "http://" and `client_listen`.
+    pub client_url: Option<String>,
+    /// See [`Config::peer_listen`].
+    pub peer_listen: Option<String>,
+    /// See [`Config::peer`].
+    pub peer: Option<String>,
+    /// "http://host:port" or "dir:/path".
+    pub witness: Option<String>,
+    /// Where the text came from, for messages.
+    #[serde(skip)]
+    pub source: Source,
+}
+
+/// Where a configuration was read from.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Source {
+    path: Option<PathBuf>,
+    text: String,
+}
+
+impl Source {
+    fn place(&self, line: Option<usize>) -> String {
+        match (&self.path, line) {
+            (Some(path), Some(line)) => format!("{}, line {line}: ", path.display()),
+            (Some(path), None) => format!("{}: ", path.display()),
+            (None, Some(line)) => format!("line {line}: "),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// The line that sets `field`, if the text does.
+    fn line_of(&self, field: &str) -> Option<usize> {
+        let sets = |line: &str| {
+            line.trim_start().strip_prefix(field).is_some_and(|rest| rest.trim_start().starts_with('='))
+        };
+        self.text.lines().position(sets).map(|index| index + 1)
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::check(Settings::read(path)?)
+    }
+
+    /// Checks a text.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        Self::check(Settings::parse(text, None)?)
+    }
+
+    /// Checks every value.
+    pub fn check(settings: Settings) -> Result<Self, ConfigError> {
+        settings.check()
+    }
+}
+
+impl Settings {
+    /// Reads a file without checking the values.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|reason| ConfigError::Read { path: path.to_owned(), reason })?;
+        Self::parse(&text, Some(path))
+    }
+
+    /// Parses a text without checking the values.
+    pub fn parse(text: &str, path: Option<&Path>) -> Result<Self, ConfigError> {
+        let source = Source { path: path.map(Path::to_owned), text: text.to_owned() };
+        match toml::from_str::<Self>(text) {
+            Ok(raw) => Ok(Self { source, ..raw }),
+            Err(error) => {
+                let line =
+                    error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+                let message = format!("{}{}", error.message(), allowed_fields(error.message()));
+                Err(ConfigError::Syntax { place: source.place(line), message })
+            }
+        }
+    }
+
+    /// These settings, and for those that are missing the ones of `file`.
+    #[must_use]
+    pub fn over(self, file: Self) -> Self {
+        Self {
+            cluster: self.cluster.or(file.cluster),
+            appliance: self.appliance.or(file.appliance),
+            data: self.data.or(file.data),
+            client_listen: self.client_listen.or(file.client_listen),
+            client_url: self.client_url.or(file.client_url),
+            peer_listen: self.peer_listen.or(file.peer_listen),
+            peer: self.peer.or(file.peer),
+            witness: self.witness.or(file.witness),
+            source: file.source,
+        }
+    }
+
+    fn check(self) -> Result<Config, ConfigError> {
+        let cluster =
+            self.required("cluster", self.cluster.as_ref(), "a name for the pair, the same on both")?;
+        if let Err(reason) = cluster.parse::<ClusterName>() {
+            return Err(self.bad("cluster", &cluster, reason.to_string()));
+        }
+        let letter = self.required("appliance", self.appliance.as_ref(), "\"A\" or \"B\"")?;
+        let appliance = match letter.as_str() {
+            "A" => ApplianceId::A,
+            "B" => ApplianceId::B,
+            _ => {
+                return Err(self.bad(
+                    "appliance",
+                    &letter,
+                    "use \"A\" on one appliance and \"B\" on the other",
+                ));
+            }
+        };
+        let data = self.data.as_ref().map(|path| path.display().to_string());
+        self.required("data", data.as_ref(), "the directory for this appliance's data")?;
+        let data = self.data.clone().unwrap_or_default();
+        let client_listen = self.listen("client_listen", self.client_listen.as_ref())?;
+        let peer_listen = self.listen("peer_listen", self.peer_listen.as_ref())?;
+        if client_listen == peer_listen {
+            return Err(self.bad("peer_listen", &peer_listen.to_string(), "must differ from client_listen"));
+        }
+        let peer =
+            self.required("peer", self.peer.as_ref(), "the other appliance's peer_listen, \"host:port\"")?;
+        if !is_host_and_port(&peer) {
+            return Err(self.bad("peer", &peer, "use \"host:port\", the other appliance's peer_listen"));
+        }
+        if peer == peer_listen.to_string() {
+            return Err(self.bad(
+                "peer",
+                &peer,
+                "this is the appliance's own peer_listen; give the other one's",
+            ));
+        }
+        let witness = self.witness_location()?;
+        let client_url = self.client_url.clone().unwrap_or_else(|| format!("http://{client_listen}"));
+        if !client_url.strip_prefix("http://").is_some_and(is_host_and_port) {
+            return Err(self.bad("client_url", &client_url, "use \"http://host:port\""));
+        }
+        Ok(Config { cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness })
+    }
+
+    fn witness_location(&self) -> Result<WitnessLocation, ConfigError> {
+        let allowed = "use \"http://host:port\" for a witness server or \"dir:/path\" for a directory on a shared file system";
+        let text = self.required("witness", self.witness.as_ref(), allowed)?;
+        if let Some(path) = text.strip_prefix("dir:").filter(|path| path.starts_with('/')) {
+            return Ok(WitnessLocation::Directory(PathBuf::from(path)));
+        }
+        if text.strip_prefix("http://").is_some_and(|rest| is_host_and_port(rest.trim_end_matches('/'))) {
+            return Ok(WitnessLocation::Server(text.trim_end_matches('/').to_owned()));
+        }
+        Err(self.bad("witness", &text, allowed))
+    }
+
+    fn listen(&self, field: &'static str, value: Option<&String>) -> Result<SocketAddr, ConfigError> {
+        let allowed = "use \"address:port\", for instance \"0.0.0.0:2379\"";
+        let text = self.required(field, value, allowed)?;
+        let resolved = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+        resolved.ok_or_else(|| self.bad(field, &text, allowed))
+    }
+
+    fn required(
+        &self,
+        field: &'static str,
+        value: Option<&String>,
+        meaning: &str,
+    ) -> Result<String, ConfigError> {
+        match value {
+            Some(value) if !value.is_empty() => Ok(value.clone()),
+            Some(value) => Err(self.bad(field, value, format!("must not be empty: {meaning}"))),
+            None => Err(ConfigError::Syntax {
+                place: self.source.place(None),
+                message: format!("missing field `{field}`: {meaning}"),
+            }),
+        }
+    }
+
+    fn bad(&self, field: &'static str, value: &str, allowed: impl Into<String>) -> ConfigError {
+        let place = self.source.place(self.source.line_of(field));
+        ConfigError::Value { place, field, value: value.to_owned(), allowed: allowed.into() }
+    }
+}
+
+/// Nothing, unless the message is about an unknown field without the list of known ones.
+fn allowed_fields(message: &str) -> &'static str {
+    if message.contains("unknown field") && !message.contains("expected") {
+        "; known are cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness"
+    } else {
+        ""
+    }
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+cluster = "demo"
+appliance = "A"
+data = "/var/lib/duet"
+client_listen = "127.0.0.1:2379"
+peer_listen = "127.0.0.1:2380"
+peer = "127.0.0.1:3380"
+witness = "http://127.0.0.1:7900"
+"#;
+
+    #[test]
+    fn a_good_one_is_read() {
+        let config = Config::from_toml(GOOD).unwrap();
+        assert_eq!(config.client_url, "http://127.0.0.1:2379");
+        assert_eq!(config.appliance, ApplianceId::A);
+        assert_eq!(config.witness, WitnessLocation::Server("http://127.0.0.1:7900".into()));
+        let config = Config::from_toml(&GOOD.replace("http://127.0.0.1:7900", "dir:/mnt/share")).unwrap();
+        assert_eq!(config.witness, WitnessLocation::Directory("/mnt/share".into()));
+    }
+
+    #[test]
+    fn mistakes_are_told_with_line_and_field() {
+        let table: [(&str, &str, &[&str]); 13] = [
+            ("\"demo\"", "\"de mo\"", &["line 2", "cluster = \"de mo\"", "letters"]),
+            ("\"demo\"", "\"\"", &["line 2", "cluster", "must not be empty"]),
+            ("appliance = \"A\"", "appliance = \"C\"", &["line 3", "appliance = \"C\"", "\"A\" on one"]),
+            ("appliance = \"A\"", "", &["missing field `appliance`", "\"A\" or \"B\""]),
+            ("appliance = \"A\"", "appliance = 1", &["line 3", "invalid type"]),
+            ("cluster =", "clusterr =", &["line 2", "unknown field `clusterr`", "cluster"]),
+            ("127.0.0.1:2379", "127.0.0.1", &["line 5", "client_listen", "address:port"]),
+            ("127.0.0.1:2380", "127.0.0.1:2379", &["line 6", "must differ"]),
+            ("127.0.0.1:3380", "127.0.0.1:2380", &["line 7", "own peer_listen"]),
+            ("127.0.0.1:3380", "127.0.0.1:0", &["line 7", "host:port"]),
+            ("http://127.0.0.1:7900", "ftp://x", &["line 8", "witness", "dir:/path"]),
+            ("http://127.0.0.1:7900", "dir:relative", &["line 8", "witness", "dir:/path"]),
+            ("\"demo\"", "\"demo", &["line 2"]),
+        ];
+        for (from, to, expected) in table {
+            let told = Config::from_toml(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();
+            for part in expected {
+                assert!(told.contains(part), "{to}: {told:?} should contain {part:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let told = Config::load(Path::new("/nonexistent/duet.toml")).unwrap_err().to_string();
+        assert!(told.contains("/nonexistent/duet.toml"), "{told}");
+    }
+}

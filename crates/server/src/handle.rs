@@ -1,0 +1,234 @@
+//! The one door from the client API to the machine room: propose a write, ask whether reads may be answered, watch the role.
+//!
+//! Keeps S2 on this side of the core: a read is answered only if the permit is in force *after* the state was read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use duet_mvcc::{Applied, Command, Event, Store};
+use duet_protocol::{ApplianceId, ClusterId, DiskId, Epoch, Input, Instant, ReadPermit, RoleName};
+use parking_lot::RwLock;
+use tokio::sync::{oneshot, watch};
+
+use crate::clock;
+use crate::error::{NotPrimary, WriteError};
+use crate::inbox::{Inbox, PendingWrite};
+use crate::status_report::StatusReport;
+
+/// A running appliance, as its client API sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) identity: Identity,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) store: Arc<RwLock<Store>>,
+    pub(crate) permit: Arc<PermitCell>,
+    pub(crate) view: watch::Sender<View>,
+    pub(crate) event_sink: Arc<EventSinkCell>,
+}
+
+/// What never changes while an appliance runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// Name of the pair, chosen by the operator.
+    pub cluster_name: String,
+    /// Identity of the pair.
+    pub cluster_id: ClusterId,
+    /// Which appliance this is.
+    pub appliance: ApplianceId,
+    /// Identity of its data directory.
+    pub disk: DiskId,
+    /// Where its clients reach it.
+    pub client_url: String,
+}
+
+/// Who does what, as far as this appliance knows. A new one is published with every change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct View {
+    /// What this appliance is doing.
+    pub role: RoleName,
+    /// Whether it takes writes.
+    pub is_primary: bool,
+    /// Who is primary, as far as known and believed alive.
+    pub primary: Option<ApplianceId>,
+    /// Where the primary's clients reach it.
+    pub primary_client_url: Option<String>,
+    /// The newest configuration known; etcd's raft term.
+    pub epoch: Epoch,
+    /// Identity of the pair.
+    pub cluster_id: u64,
+    /// This appliance, in etcd's terms.
+    pub my_member_id: u64,
+    /// Both appliances, in etcd's terms.
+    pub member_ids: duet_protocol::PerAppliance<u64>,
+    /// Where the peer's clients reach it; known once it was connected.
+    pub peer_client_url: Option<String>,
+    /// Whether there is a connection to the peer.
+    pub peer_connected: bool,
+    /// Whether a soft shutdown is under way here.
+    pub leaving: bool,
+}
+
+/// Writes that were applied together, in order.
+#[derive(Clone, Debug)]
+pub struct AppliedBatch {
+    /// What changed, in order of revisions.
+    pub events: Vec<Event>,
+    /// The store's revision after them.
+    pub revision: i64,
+    /// The store was replaced by a copy from the peer: events of the revisions in between are not told.
+    pub restored: bool,
+}
+
+/// Called for every batch, in order, on the thread that applies: it must be quick and must not block.
+pub type EventSink = Box<dyn Fn(Arc<AppliedBatch>) + Send + Sync>;
+
+/// Holder of the one event sink.
+pub(crate) type EventSinkCell = RwLock<Option<EventSink>>;
+
+impl Handle {
+    /// Proposes one write here. Only the primary takes it. It returns once the write is committed and applied here.
+    ///
+    /// Dropping the future does not take the write back.
+    pub async fn write(&self, command: Command) -> Result<Applied, WriteError> {
+        let (answer, answered) = oneshot::channel();
+        self.inner.inbox.propose(PendingWrite { command: command.encode(), answer })?;
+        answered.await.unwrap_or(Err(WriteError::Unknown))
+    }
+
+    /// Whether linearizable reads may be answered from the local store.
+    ///
+    /// Usage: `let guard = handle.read_permit()?; let answer = handle.store().read().range(..); guard.still_valid()?;`
+    pub fn read_permit(&self) -> Result<ReadGuard, NotPrimary> {
+        let revocations = self.inner.permit.revocations.load(Ordering::SeqCst);
+        let guard = ReadGuard { permit: self.inner.permit.clone(), revocations };
+        guard.still_valid()?;
+        Ok(guard)
+    }
+
+    /// The applied state. Hold its lock for short times only: writes wait for it.
+    pub fn store(&self) -> &RwLock<Store> {
+        &self.inner.store
+    }
+
+    /// Who does what; changes with every change of roles.
+    pub fn view(&self) -> watch::Receiver<View> {
+        self.inner.view.subscribe()
+    }
+
+    /// What never changes while this appliance runs.
+    pub fn identity(&self) -> &Identity {
+        &self.inner.identity
+    }
+
+    /// Registers the one consumer of events; a second call replaces the first.
+    pub fn set_event_sink(&self, sink: EventSink) {
+        *self.inner.event_sink.write() = Some(sink);
+    }
+
+    /// What a person may know.
+    pub async fn status(&self) -> Result<StatusReport, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.inner.inbox.ask_status(answer);
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// Begins a soft shutdown. `Server::wait` returns when it is complete.
+    pub fn shutdown(&self) {
+        self.inner.inbox.event(Input::Shutdown);
+    }
+
+    /// Hands over to the peer and goes on as its secondary.
+    pub fn switchover(&self) {
+        self.inner.inbox.event(Input::Switchover);
+    }
+}
+
+/// The machine room has stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("this appliance has stopped")]
+pub struct Stopped;
+
+/// Proof that linearizable reads were allowed when it was made; to be asked again after the state was read.
+pub struct ReadGuard {
+    permit: Arc<PermitCell>,
+    revocations: u64,
+}
+
+impl ReadGuard {
+    /// Whether what was read since the guard was made may be answered.
+    pub fn still_valid(&self) -> Result<(), NotPrimary> {
+        let allowed = match self.permit.until.load(Ordering::SeqCst) {
+            PERMIT_NO => false,
+            PERMIT_YES => true,
+            until => clock::now() < Instant(until),
+        };
+        let unbroken = self.permit.revocations.load(Ordering::SeqCst) == self.revocations;
+        if allowed && unbroken { Ok(()) } else { Err(NotPrimary) }
+    }
+}
+
+/// The core's read permit, shared with all readers.
+#[derive(Debug, Default)]
+pub(crate) struct PermitCell {
+    /// `PERMIT_NO`, `PERMIT_YES`, or the clock reading below which reads may be answered.
+    until: AtomicU64,
+    /// How often the permit was taken away: a guard made before that is void even if the permit has come back.
+    revocations: AtomicU64,
+}
+
+const PERMIT_NO: u64 = 0;
+const PERMIT_YES: u64 = u64::MAX;
+
+impl PermitCell {
+    /// In force for every reader when this returns.
+    pub(crate) fn set(&self, permit: ReadPermit) {
+        let until = match permit {
+            ReadPermit::No => PERMIT_NO,
+            ReadPermit::Yes => PERMIT_YES,
+            ReadPermit::Until(instant) => instant.0.min(PERMIT_YES - 1),
+        };
+        if until == PERMIT_NO {
+            self.revocations.fetch_add(1, Ordering::SeqCst);
+        }
+        self.until.store(until, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn guard(cell: &Arc<PermitCell>) -> ReadGuard {
+        ReadGuard { permit: cell.clone(), revocations: cell.revocations.load(Ordering::SeqCst) }
+    }
+
+    #[test]
+    fn a_permit_is_judged_when_the_guard_is_asked_again() {
+        let cell = Arc::new(PermitCell::default());
+        assert_eq!(guard(&cell).still_valid(), Err(NotPrimary));
+        cell.set(ReadPermit::Yes);
+        let held = guard(&cell);
+        assert_eq!(held.still_valid(), Ok(()));
+        cell.set(ReadPermit::Until(clock::now().after(Duration::from_secs(60))));
+        assert_eq!(held.still_valid(), Ok(()));
+        cell.set(ReadPermit::Until(Instant(1)));
+        assert_eq!(held.still_valid(), Err(NotPrimary), "the lease has run out");
+    }
+
+    #[test]
+    fn a_permit_that_was_away_in_between_does_not_count() {
+        let cell = Arc::new(PermitCell::default());
+        cell.set(ReadPermit::Yes);
+        let held = guard(&cell);
+        cell.set(ReadPermit::No);
+        cell.set(ReadPermit::Yes);
+        assert_eq!(held.still_valid(), Err(NotPrimary));
+        assert_eq!(guard(&cell).still_valid(), Ok(()));
+    }
+}

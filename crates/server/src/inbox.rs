@@ -1,0 +1,210 @@
+//! Everything that waits for the driver, in one place with one lock and one condition.
+//!
+//! Clients' writes, messages of the peer and events are kept apart, so that each has its own bound and the driver takes
+//! all that has gathered in one turn: many writes become one proposal, one disk write and one append to the peer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use duet_mvcc::Applied;
+use duet_protocol::{Input, Lsn};
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use crate::error::WriteError;
+use crate::status_report::StatusReport;
+
+/// Clients' writes that may wait for the driver; more are refused as overload. Several times the number of clients that
+/// a pair serves at once.
+pub(crate) const WAITING_WRITES: usize = 16_384;
+
+/// Bytes of commands that may wait for the driver, for the same reason: bounds memory.
+pub(crate) const WAITING_WRITE_BYTES: usize = 64 << 20;
+
+/// Writes joined into one proposal: one disk write, and one or a few appends to the peer.
+pub(crate) const PROPOSAL_WRITES: usize = 4_096;
+
+/// Bytes joined into one proposal. As large as one append, so a batch is on its way while the next is gathered.
+pub(crate) const PROPOSAL_BYTES: usize = 1 << 20;
+
+/// Messages of the peer that may wait for the driver; then the connection's reader waits, and with it the peer.
+pub(crate) const WAITING_MESSAGES: usize = 64;
+
+/// Largest command a client may write, in bytes: etcd's default request limit of 1.5 MiB and room for the encoding.
+pub(crate) const COMMAND_BYTES: usize = 4 << 20;
+
+/// A client's write on its way to the driver.
+pub(crate) struct PendingWrite {
+    pub(crate) command: Bytes,
+    pub(crate) answer: WriteAnswer,
+}
+
+/// Where the outcome of a write goes.
+pub(crate) type WriteAnswer = oneshot::Sender<Result<Applied, WriteError>>;
+
+/// What the driver takes in one turn: first the inputs, in this order, then the writes.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) writes: Vec<PendingWrite>,
+    pub(crate) status: Vec<oneshot::Sender<StatusReport>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// Rare inputs, at most a few of each kind: their sources await an answer before they send the next.
+    events: Vec<Input>,
+    /// Latest report of the log thread; an older one says nothing more.
+    flushed: Option<(u64, Lsn)>,
+    applied: Option<Lsn>,
+    checkpointed: Option<Lsn>,
+    messages: Vec<Input>,
+    writes: Vec<PendingWrite>,
+    write_bytes: usize,
+    status: Vec<oneshot::Sender<StatusReport>>,
+    closed: bool,
+}
+
+impl Waiting {
+    /// Puts reports and messages behind the events that are there.
+    fn settle(&mut self) {
+        self.events.extend(self.flushed.take().map(|(generation, lsn)| Input::Flushed { generation, lsn }));
+        self.events.extend(self.applied.take().map(Input::Applied));
+        self.events.extend(self.checkpointed.take().map(Input::Checkpointed));
+        self.events.append(&mut self.messages);
+    }
+
+    fn is_empty(&self, may_propose: bool) -> bool {
+        self.events.is_empty()
+            && self.flushed.is_none()
+            && self.applied.is_none()
+            && self.checkpointed.is_none()
+            && self.messages.is_empty()
+            && (self.writes.is_empty() || !may_propose)
+            && self.status.is_empty()
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    waiting: Mutex<Waiting>,
+    driver: Condvar,
+    room_for_messages: Condvar,
+}
+
+impl Inbox {
+    /// A client's write; refused when too many wait.
+    pub(crate) fn propose(&self, write: PendingWrite) -> Result<(), WriteError> {
+        if write.command.len() > COMMAND_BYTES {
+            return Err(WriteError::TooLarge);
+        }
+        let mut waiting = self.waiting.lock();
+        if waiting.closed {
+            return Err(WriteError::Stopping);
+        }
+        if waiting.writes.len() >= WAITING_WRITES
+            || waiting.write_bytes + write.command.len() > WAITING_WRITE_BYTES
+        {
+            return Err(WriteError::Overloaded);
+        }
+        waiting.write_bytes += write.command.len();
+        waiting.writes.push(write);
+        drop(waiting);
+        self.driver.notify_one();
+        Ok(())
+    }
+
+    /// Anything that is neither a write nor a message of the peer.
+    pub(crate) fn event(&self, input: Input) {
+        let mut waiting = self.waiting.lock();
+        match input {
+            Input::Flushed { generation, lsn } => waiting.flushed = Some((generation, lsn)),
+            Input::Applied(lsn) => waiting.applied = Some(lsn),
+            Input::Checkpointed(lsn) => waiting.checkpointed = Some(lsn),
+            // A second of these says nothing more than the first; any client may send them, so they must not pile up.
+            Input::Shutdown | Input::Switchover if waiting.events.contains(&input) => {}
+            // What came before it is passed on before it: the last messages of a connection before its end.
+            other => {
+                waiting.settle();
+                waiting.events.push(other);
+                self.room_for_messages.notify_all();
+            }
+        }
+        drop(waiting);
+        self.driver.notify_one();
+    }
+
+    /// A message of the peer. Waits while too many wait already; `false` when the driver has stopped.
+    pub(crate) fn message(&self, input: Input) -> bool {
+        let mut waiting = self.waiting.lock();
+        while waiting.messages.len() >= WAITING_MESSAGES && !waiting.closed {
+            self.room_for_messages.wait(&mut waiting);
+        }
+        if waiting.closed {
+            return false;
+        }
+        waiting.messages.push(input);
+        drop(waiting);
+        self.driver.notify_one();
+        true
+    }
+
+    /// Someone wants to know the status. Dropped, and with it the answer's channel, when the driver has stopped.
+    pub(crate) fn ask_status(&self, answer: oneshot::Sender<StatusReport>) {
+        let mut waiting = self.waiting.lock();
+        if !waiting.closed && waiting.status.len() < WAITING_MESSAGES {
+            waiting.status.push(answer);
+            drop(waiting);
+            self.driver.notify_one();
+        }
+    }
+
+    /// Waits until something is there or `timeout` is over, then takes all of it (of the writes: one proposal).
+    /// With `may_propose` false the writes stay where they are.
+    pub(crate) fn take(&self, timeout: Duration, may_propose: bool) -> Gathered {
+        let mut waiting = self.waiting.lock();
+        if waiting.is_empty(may_propose) && !timeout.is_zero() {
+            let _ = self.driver.wait_for(&mut waiting, timeout);
+        }
+        if waiting.messages.len() >= WAITING_MESSAGES {
+            self.room_for_messages.notify_all();
+        }
+        waiting.settle();
+        let inputs = std::mem::take(&mut waiting.events);
+        let status = std::mem::take(&mut waiting.status);
+        let writes = if may_propose { take_proposal(&mut waiting) } else { Vec::new() };
+        Gathered { inputs, writes, status }
+    }
+
+    /// The driver has ended: whatever waits was never appended, and nothing more is taken.
+    pub(crate) fn close(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.closed = true;
+        let writes = std::mem::take(&mut waiting.writes);
+        waiting.status.clear();
+        drop(waiting);
+        self.room_for_messages.notify_all();
+        for write in writes {
+            let _ = write.answer.send(Err(WriteError::Stopping));
+        }
+    }
+}
+
+/// The oldest writes, as many as make one proposal.
+fn take_proposal(waiting: &mut Waiting) -> Vec<PendingWrite> {
+    let mut bytes = 0;
+    let mut count = 0;
+    for write in &waiting.writes {
+        if count >= PROPOSAL_WRITES || (count > 0 && bytes + write.command.len() > PROPOSAL_BYTES) {
+            break;
+        }
+        bytes += write.command.len();
+        count += 1;
+    }
+    waiting.write_bytes -= bytes;
+    if count == waiting.writes.len() {
+        return std::mem::take(&mut waiting.writes);
+    }
+    waiting.writes.drain(..count).collect()
+}
