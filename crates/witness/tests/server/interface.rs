@@ -1,0 +1,137 @@
+//! The HTTP interface as a stranger's program would use it, down to the bytes.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use duet_witness::Register;
+use redb::ReadableDatabase;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::running::{PATIENT, Running, open};
+use crate::{reason_of_read, reason_of_write, swapped};
+
+const RECORDS: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("records");
+
+/// Sends a request as it is; the answer's status, and all of it in lower case.
+async fn raw(address: &str, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    let (head, body) = request.split_once("\r\n\r\n").unwrap_or((request, ""));
+    let request = format!("{head}\r\nHost: witness\r\nConnection: close\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, answer.to_lowercase())
+}
+
+fn put(name: &str, headers: &str, body: &str) -> String {
+    format!("PUT /v1/records/{name} HTTP/1.1\r\nContent-Length: {}\r\n{headers}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn statuses() {
+    let directory = TempDir::new().unwrap();
+    let running = Running::start(directory.path()).await;
+    let address = running.address();
+    let unknown = "If-Match: \"0123456789abcdef0123456789abcdef\"";
+    let long_name = "x".repeat(64);
+    let too_long = "x".repeat(16 * 1024 + 1);
+    for (expected, request) in [
+        (404, "GET /v1/records/pair HTTP/1.1".to_owned()),
+        (412, put("pair", unknown, "x")),
+        (201, put("pair", "If-None-Match: *", "content")),
+        (412, put("pair", "If-None-Match: *", "content")),
+        (412, put("pair", unknown, "x")),
+        (200, "GET /v1/records/pair HTTP/1.1".to_owned()),
+        (400, put("pair", "X-Nothing: 1", "x")),
+        (400, put("pair", "If-Match: *", "x")),
+        (400, put("pair", "If-Match: W/\"0123456789abcdef0123456789abcdef\"", "x")),
+        (400, put("pair", "If-Match: 0123456789abcdef0123456789abcdef", "x")),
+        (400, put("pair", "If-None-Match: \"0123456789abcdef0123456789abcdef\"", "x")),
+        (400, put("pair", &format!("{unknown}\r\nIf-None-Match: *"), "x")),
+        (400, put("pair", &format!("{unknown}\r\n{unknown}"), "x")),
+        (400, "GET /v1/records/..%2Fetc HTTP/1.1".to_owned()),
+        (400, format!("GET /v1/records/{long_name} HTTP/1.1")),
+        (413, put("pair", "If-None-Match: *", &too_long)),
+        (405, "DELETE /v1/records/pair HTTP/1.1".to_owned()),
+        (405, "POST /v1/records/pair HTTP/1.1\r\nContent-Length: 0".to_owned()),
+        (501, "GET /v1/records HTTP/1.1".to_owned()),
+        (501, "GET / HTTP/1.1".to_owned()),
+        (200, "GET /health HTTP/1.1".to_owned()),
+        (200, "GET /version HTTP/1.1".to_owned()),
+    ] {
+        let first_line = request.lines().next().unwrap_or_default().to_owned();
+        let (status, answer) = raw(&address, &request).await;
+        assert_eq!(status, expected, "{first_line}: {answer}");
+        assert!(answer.contains("\r\nduet-witness: 1\r\n"), "{first_line}: {answer}");
+        assert!(answer.contains("\r\ncache-control: no-store\r\n"), "{first_line}: {answer}");
+    }
+    let (_, answer) = raw(&address, "GET /v1/records/pair HTTP/1.1\r\nDuet-Witness-Request: abc").await;
+    assert!(answer.contains("\r\netag: \"") && answer.ends_with("\r\n\r\ncontent"), "{answer}");
+    assert!(answer.contains("\r\nduet-witness-request: abc\r\n"), "{answer}");
+    let (_, health) = raw(&address, "GET /health HTTP/1.1").await;
+    assert!(health.contains("\"records\":1") && health.contains("\"incarnation\":\""), "{health}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_unknown_for_its_pair_only() {
+    let directory = TempDir::new().unwrap();
+    let running = Running::start(directory.path()).await;
+    for cluster in ["one", "two"] {
+        swapped(open(&running.address(), cluster, PATIENT).create(Bytes::from_static(b"x")).await);
+    }
+    running.stop().await;
+    let version = damage(directory.path());
+    let running = Running::start(directory.path()).await;
+    let one = open(&running.address(), "one", PATIENT);
+    let reason = reason_of_read(one.read().await).to_string();
+    assert!(reason.contains("is damaged"), "{reason}");
+    let reason = reason_of_write(one.compare_and_set(&version, Bytes::new()).await).to_string();
+    assert!(reason.contains("is damaged"), "{reason}");
+    reason_of_write(one.create(Bytes::new()).await);
+    let two = open(&running.address(), "two", PATIENT).read().await;
+    assert!(matches!(two, duet_witness::ReadOutcome::Record { .. }), "{two:?}");
+}
+
+/// Changes the content of record `one` behind its checksum; returns its version.
+fn damage(directory: &Path) -> duet_witness::Version {
+    let database = redb::Database::open(directory.join("witness.redb")).expect("opens");
+    let read = database.begin_read().expect("reads").open_table(RECORDS).expect("is there");
+    let mut stored = read.get("one").expect("reads").expect("is there").value().to_vec();
+    drop(read);
+    *stored.last_mut().expect("not empty") ^= 1;
+    let write = database.begin_write().expect("writes");
+    write.open_table(RECORDS).expect("is there").insert("one", stored.as_slice()).expect("writes");
+    write.commit().expect("commits");
+    let text = String::from_utf8_lossy(&stored).into_owned();
+    let version = text.split("version=").nth(1).and_then(|rest| rest.split(' ').next()).expect("a version");
+    duet_witness::Version::new(version)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_pairs_write_at_once() {
+    let directory = TempDir::new().unwrap();
+    let running = Running::start(directory.path()).await;
+    let address = running.address();
+    let pairs: Vec<_> = (0..300)
+        .map(|number| {
+            let register = open(&address, &format!("pair-{number}"), PATIENT);
+            tokio::spawn(async move {
+                let mut version = swapped(register.create(Bytes::from_static(b"0")).await);
+                for round in 1..=3 {
+                    let content = Bytes::from(format!("{number}.{round}"));
+                    version = swapped(register.compare_and_set(&version, content).await);
+                }
+            })
+        })
+        .collect();
+    for pair in pairs {
+        pair.await.unwrap();
+    }
+    let (_, health) = raw(&address, "GET /health HTTP/1.1").await;
+    assert!(health.contains("\"records\":300"), "{health}");
+    running.stop().await;
+}

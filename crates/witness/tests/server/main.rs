@@ -1,0 +1,158 @@
+//! The witness server and its client, over real sockets: the promises of every witness, and each fault between them.
+
+mod faults;
+mod interface;
+mod running;
+mod start;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use duet_witness::{BoxFuture, ReadOutcome, Reason, Register, Version, WriteOutcome, conformance};
+use running::{PATIENT, Process, Running, open};
+
+struct Server(tokio::sync::Mutex<Option<Running>>, std::sync::Mutex<String>, tempfile::TempDir);
+
+impl Server {
+    async fn start() -> Self {
+        let directory = tempfile::TempDir::new().expect("a temporary directory");
+        let running = Running::start(directory.path()).await;
+        let address = std::sync::Mutex::new(running.address());
+        Self(tokio::sync::Mutex::new(Some(running)), address, directory)
+    }
+
+    /// Stops it, does something to its directory, starts it again.
+    async fn again(&self, between: impl FnOnce(&std::path::Path)) {
+        let mut slot = self.0.lock().await;
+        slot.take().expect("it runs").stop().await;
+        between(self.2.path());
+        let running = Running::start(self.2.path()).await;
+        *self.1.lock().expect("not poisoned") = running.address();
+        *slot = Some(running);
+    }
+}
+
+impl conformance::Backend for Server {
+    fn open(&self, cluster: &str) -> Arc<dyn Register> {
+        Arc::new(open(&self.1.lock().expect("not poisoned"), cluster, PATIENT))
+    }
+
+    fn restart(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.again(|_| ()))
+    }
+
+    fn wipe(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.again(|directory| {
+            std::fs::remove_file(directory.join("witness.redb")).expect("removable");
+        }))
+    }
+}
+
+fn reason_of_read(outcome: ReadOutcome) -> Reason {
+    match outcome {
+        ReadOutcome::Unknown(reason) => reason,
+        other => panic!("expected Unknown, got {other:?}"),
+    }
+}
+
+fn reason_of_write(outcome: WriteOutcome) -> Reason {
+    match outcome {
+        WriteOutcome::Unknown(reason) => reason,
+        other => panic!("expected Unknown, got {other:?}"),
+    }
+}
+
+fn swapped(outcome: WriteOutcome) -> Version {
+    match outcome {
+        WriteOutcome::Swapped(version) => version,
+        other => panic!("expected Swapped, got {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conforms() {
+    conformance::run(&Server::start().await).await;
+}
+
+/// The program for [`Process`]: this test does nothing unless it was started for that.
+#[tokio::test]
+async fn process() {
+    running::be_the_process().await;
+}
+
+#[tokio::test]
+async fn a_server_dropped_like_in_a_crash_keeps_its_records() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let first = Running::start(directory.path()).await;
+    let version = swapped(open(&first.address(), "pair", PATIENT).create(Bytes::from_static(b"1")).await);
+    first.drop_it().await;
+    let second = Running::start(directory.path()).await;
+    let read = open(&second.address(), "pair", PATIENT).read().await;
+    assert_eq!(read, ReadOutcome::Record { version, bytes: Bytes::from_static(b"1") });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_process_keeps_whatever_it_answered() {
+    let directory = tempfile::TempDir::new().unwrap();
+    for round in 0..3 {
+        let process = Process::start(directory.path(), None);
+        let writers: Vec<_> = (0..8)
+            .map(|writer| tokio::spawn(write_until_unknown(process.address.clone(), round, writer)))
+            .collect();
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        process.kill();
+        let mut answered = HashMap::new();
+        for writer in writers {
+            answered.extend(writer.await.unwrap());
+        }
+        assert!(answered.len() > 8, "some writes were answered: {}", answered.len());
+        assert_all_there(directory.path(), &answered).await;
+    }
+}
+
+/// A disk that fails ends the server with an error; it does not go on, and nothing answered is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_disk_ends_the_server() {
+    let directory = tempfile::TempDir::new().unwrap();
+    // The empty file must be there: making it is larger than the limit allows.
+    Process::start(directory.path(), None).kill();
+    let process = Process::start(directory.path(), Some(5000));
+    let answered = write_until_unknown(process.address.clone(), 0, 0).await;
+    assert!(!answered.is_empty(), "some writes were answered before");
+    let (success, output) = process.wait();
+    assert!(!success, "{output}");
+    assert!(output.contains("failed") && output.contains("the witness must stop"), "{output}");
+    assert_all_there(directory.path(), &answered).await;
+}
+
+/// Creates and replaces records until an answer fails to come; returns the last answered version of each cluster, except of
+/// the one whose outcome is not known.
+async fn write_until_unknown(address: String, round: usize, writer: usize) -> HashMap<String, Version> {
+    let mut answered = HashMap::new();
+    for number in 0.. {
+        let cluster = format!("pair-{round}-{writer}-{number}");
+        let register = open(&address, &cluster, PATIENT);
+        let WriteOutcome::Swapped(first) = register.create(Bytes::from(vec![1; 8000])).await else { break };
+        match register.compare_and_set(&first, Bytes::from(vec![2; 9000])).await {
+            WriteOutcome::Swapped(second) => answered.insert(cluster, second),
+            WriteOutcome::Mismatch => panic!("nobody else writes {cluster}"),
+            WriteOutcome::Unknown(_) => break,
+        };
+    }
+    answered
+}
+
+async fn assert_all_there(directory: &std::path::Path, answered: &HashMap<String, Version>) {
+    let process = Process::start(directory, None);
+    for (cluster, expected) in answered {
+        match open(&process.address, cluster, PATIENT).read().await {
+            ReadOutcome::Record { version, bytes } => {
+                assert_eq!((&version, bytes.len()), (expected, 9000), "{cluster}");
+            }
+            other => panic!("{cluster} was answered, but: {other:?}"),
+        }
+    }
+    process.kill();
+}

@@ -1,0 +1,95 @@
+//! What a server refuses to start with, and that it says what a person has to do.
+
+use std::fs;
+use std::path::Path;
+
+use duet_witness::server::{ServeError, WitnessServer, WitnessServerConfig};
+use tempfile::TempDir;
+
+use crate::running::{Running, config};
+
+const ABOUT: redb::TableDefinition<&str, &str> = redb::TableDefinition::new("about");
+
+async fn refused(directory: &Path) -> ServeError {
+    match WitnessServer::bind(config(directory)).await {
+        Ok(_) => panic!("it must not start"),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use() {
+    let directory = TempDir::new().unwrap();
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listen = taken.local_addr().unwrap();
+    let config = WitnessServerConfig { listen, data_dir: directory.path().to_owned() };
+    let error = WitnessServer::bind(config).await.err().unwrap();
+    assert!(matches!(error, ServeError::PortInUse { .. }), "{error}");
+    assert!(error.to_string().contains(&listen.port().to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn a_directory_in_use() {
+    let directory = TempDir::new().unwrap();
+    let running = Running::start(directory.path()).await;
+    let error = refused(directory.path()).await;
+    assert!(matches!(error, ServeError::Locked { .. }), "{error}");
+    running.stop().await;
+    Running::start(directory.path()).await.stop().await;
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_used() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    for path in [file.clone(), file.join("below")] {
+        let error = refused(&path).await;
+        assert!(matches!(error, ServeError::Directory { .. }), "{error}");
+        assert!(error.to_string().contains("file"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_refused_and_left_alone() {
+    let directory = TempDir::new().unwrap();
+    Running::start(directory.path()).await.stop().await;
+    let path = directory.path().join("witness.redb");
+    let whole = fs::read(&path).unwrap();
+    let mut flipped = whole.clone();
+    for byte in &mut flipped[4096..] {
+        *byte ^= 0x55;
+    }
+    let garbage = b"this is no database".repeat(1000);
+    for damaged in [vec![], whole[..whole.len() / 2].to_vec(), whole[..100].to_vec(), flipped, garbage] {
+        fs::write(&path, &damaged).unwrap();
+        let error = refused(directory.path()).await;
+        assert!(matches!(error, ServeError::Damaged { .. }), "{} bytes: {error:?}", damaged.len());
+        assert!(error.to_string().contains("check the disk"), "{error}");
+        assert!(fs::read(&path).unwrap() == damaged, "{} bytes: the file was changed", damaged.len());
+    }
+    fs::write(&path, &whole).unwrap();
+    Running::start(directory.path()).await.stop().await;
+}
+
+#[tokio::test]
+async fn a_newer_format_is_refused() {
+    let directory = TempDir::new().unwrap();
+    Running::start(directory.path()).await.stop().await;
+    let database = redb::Database::open(directory.path().join("witness.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(ABOUT).unwrap().insert("format", "2").unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let error = refused(directory.path()).await;
+    assert!(matches!(error, ServeError::NewerFormat { found: 2, known: 1, .. }), "{error}");
+}
+
+/// A crash while the file was being made leaves only the file under its first name.
+#[tokio::test]
+async fn a_half_made_file_is_made_again() {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("witness.redb.new"), "half").unwrap();
+    Running::start(directory.path()).await.stop().await;
+    assert!(!directory.path().join("witness.redb.new").exists());
+}
