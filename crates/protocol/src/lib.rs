@@ -7,21 +7,31 @@
 
 extern crate alloc;
 
+mod agreement;
 pub mod appliance;
 pub mod conf;
+pub mod decision;
+mod duties;
 pub mod effect;
+pub mod entitlement;
+mod establish;
 pub mod ids;
 pub mod input;
+mod invariants;
+mod lease;
 pub mod limits;
 pub mod log_index;
 pub mod message;
 pub mod own_state;
 pub mod position;
+mod replication;
+mod role;
+mod shutdown;
 pub mod status;
 pub mod time;
 pub mod witness_record;
 
-pub use appliance::Appliance;
+pub use appliance::{Action, Appliance};
 pub use conf::Conf;
 pub use effect::{Effect, ReadPermit};
 pub use ids::{ApplianceId, ClusterId, Digest, DiskId, Epoch, Lsn, PerAppliance};
@@ -30,6 +40,7 @@ pub use log_index::{LogIndex, RecoveredLog, Stamp};
 pub use message::{Acknowledge, AppendHeader, Firm, Heartbeat, Message, Proposal};
 pub use own_state::OwnState;
 pub use position::{Entry, Position};
+pub use role::Agreement;
 pub use status::{PeerStatus, RoleName, Status};
 pub use time::{Duration, Instant};
 pub use witness_record::{Note, WitnessRecord};

@@ -16,6 +16,10 @@ pub const HEARTBEAT: Duration = Duration::from_millis(50);
 /// Silence of the peer after which it counts as missing. Above [`PROMISE`], or a missing primary would be suspected in vain.
 pub const MISS: Duration = Duration::from_millis(300);
 
+/// A broken connection counts as a missing secondary after this time: long enough for a new connection after a hiccup, short
+/// enough that a killed secondary costs writers little.
+pub const LOST: Duration = Duration::from_millis(100);
+
 /// How often an appliance that is not primary tells a silent or idle peer where it stands.
 pub const FIRM_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -24,6 +28,9 @@ pub const WITNESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often the witness is read while something hangs on it (a promotion, a shutdown, a wait).
 pub const WITNESS_RETRY: Duration = Duration::from_millis(250);
+
+/// How often an appliance that waits looks at the witness for news.
+pub const WITNESS_WAIT: Duration = Duration::from_secs(1);
 
 /// After this long without an answer a witness request counts as [`crate::input::WitnessWrite::Unknown`] even if the driver
 /// says nothing; drivers use a shorter deadline.

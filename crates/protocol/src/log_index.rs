@@ -26,22 +26,40 @@ pub struct RecoveredLog {
     pub stamps: Vec<Stamp>,
 }
 
+/// A stamp as it is held: with the bytes of all entries up to and with this one, so that any run's size is a difference.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Mark {
+    epoch: Epoch,
+    digest: Digest,
+    total: u64,
+}
+
 /// Index of the log's entries, `base.lsn + 1 ..= last`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct LogIndex {
     base: Position,
-    stamps: VecDeque<Stamp>,
+    /// Bytes of all entries ever marked up to the base.
+    base_total: u64,
+    marks: VecDeque<Mark>,
 }
 
 impl LogIndex {
     /// The index of a recovered log.
     pub fn new(log: RecoveredLog) -> Self {
-        let mut epoch = log.base.epoch;
-        for stamp in &log.stamps {
-            assert!(stamp.epoch >= epoch, "P5: epochs never fall along a log");
-            epoch = stamp.epoch;
+        let mut index =
+            Self { base: log.base, base_total: 0, marks: VecDeque::with_capacity(log.stamps.len()) };
+        for stamp in log.stamps {
+            index.mark(stamp);
         }
-        Self { base: log.base, stamps: log.stamps.into() }
+        index
+    }
+
+    fn mark(&mut self, stamp: Stamp) {
+        let (epoch, total) =
+            self.marks.back().map_or((self.base.epoch, self.base_total), |mark| (mark.epoch, mark.total));
+        assert!(stamp.epoch >= epoch, "P5: epochs never fall along a log");
+        let total = total + u64::from(stamp.bytes);
+        self.marks.push_back(Mark { epoch: stamp.epoch, digest: stamp.digest, total });
     }
 
     /// The position just before the first entry held.
@@ -51,16 +69,13 @@ impl LogIndex {
 
     /// The last LSN; the base's when no entry is held.
     pub fn last_lsn(&self) -> Lsn {
-        Lsn(self.base.lsn.0 + self.stamps.len() as u64)
+        Lsn(self.base.lsn.0 + self.marks.len() as u64)
     }
 
     /// The last position.
     pub fn last(&self) -> Position {
-        let last = self.last_lsn();
-        match self.stamps.back() {
-            None => self.base,
-            Some(stamp) => Position { epoch: stamp.epoch, lsn: last, digest: stamp.digest },
-        }
+        let lsn = self.last_lsn();
+        self.marks.back().map_or(self.base, |mark| Position { epoch: mark.epoch, lsn, digest: mark.digest })
     }
 
     /// The position at `lsn`, if the log still knows it.
@@ -68,68 +83,57 @@ impl LogIndex {
         if lsn == self.base.lsn {
             return Some(self.base);
         }
-        let stamp = self.stamp(lsn)?;
-        Some(Position { epoch: stamp.epoch, lsn, digest: stamp.digest })
+        let mark = self.marks.get(self.index(lsn)?)?;
+        Some(Position { epoch: mark.epoch, lsn, digest: mark.digest })
     }
 
-    fn stamp(&self, lsn: Lsn) -> Option<&Stamp> {
-        let index = lsn.0.checked_sub(self.base.lsn.0 + 1)?;
-        self.stamps.get(usize::try_from(index).ok()?)
+    /// Where the mark of `lsn` is, if it is above the base.
+    fn index(&self, lsn: Lsn) -> Option<usize> {
+        usize::try_from(lsn.0.checked_sub(self.base.lsn.0 + 1)?).ok()
     }
 
     /// Adds an entry at the end.
     pub fn push(&mut self, entry: &Entry) {
-        let last = self.last();
-        assert!(entry.lsn == last.lsn.next(), "R1: LSNs are dense");
-        assert!(entry.epoch >= last.epoch, "P5: epochs never fall along a log");
+        assert!(entry.lsn == self.last_lsn().next(), "R1: LSNs are dense");
         let bytes = u32::try_from(entry.command.len()).unwrap_or(u32::MAX);
-        self.stamps.push_back(Stamp { epoch: entry.epoch, digest: entry.digest, bytes });
+        self.mark(Stamp { epoch: entry.epoch, digest: entry.digest, bytes });
     }
 
     /// Removes every entry above `last`.
     pub fn truncate(&mut self, last: Lsn) {
         assert!(last >= self.base.lsn && last <= self.last_lsn(), "truncation stays inside the log");
-        let keep = usize::try_from(last.0 - self.base.lsn.0).unwrap_or(usize::MAX);
-        self.stamps.truncate(keep);
+        self.marks.truncate(self.index(last.next()).unwrap_or(0));
     }
 
     /// Forgets entries up to `upto`.
     pub fn trim(&mut self, upto: Lsn) {
         assert!(upto <= self.last_lsn(), "only existing entries are trimmed");
-        if let Some(position) = self.at(upto) {
-            let drop = usize::try_from(upto.0 - self.base.lsn.0).unwrap_or(usize::MAX);
-            self.stamps.drain(..drop);
-            self.base = position;
-        }
+        let Some(index) = self.index(upto) else { return };
+        let Some(mark) = self.marks.get(index) else { return };
+        self.base = Position { epoch: mark.epoch, lsn: upto, digest: mark.digest };
+        self.base_total = mark.total;
+        self.marks.drain(..=index);
     }
 
     /// Starts anew after `base`.
     pub fn reset(&mut self, base: Position) {
-        self.base = base;
-        self.stamps.clear();
+        *self = Self { base, base_total: 0, marks: VecDeque::new() };
     }
 
     /// The LSN of the first entry held that has the same epoch as the one at `lsn`.
     pub fn first_of_epoch_at(&self, lsn: Lsn) -> Lsn {
         let Some(position) = self.at(lsn) else { return lsn };
-        let first = self.stamps.partition_point(|stamp| stamp.epoch < position.epoch);
+        let first = self.marks.partition_point(|mark| mark.epoch < position.epoch);
         Lsn(self.base.lsn.0 + 1 + first as u64).min(lsn)
     }
 
-    /// The last LSN of a run that begins at `first` and holds at most `entries` entries and about `bytes` bytes of
-    /// commands (at least one entry), ending at `last` at the latest.
+    /// The last LSN of a run that begins at `first` and holds at most `entries` entries and `bytes` bytes of commands (but
+    /// always at least one entry), ending at `last` at the latest; the LSN before `first` when there is none.
     pub fn run(&self, first: Lsn, last: Lsn, entries: u64, bytes: u64) -> Lsn {
-        let mut end = first.previous();
-        let mut room = bytes;
-        while end < last && end.0 + 1 - first.0 < entries {
-            let Some(stamp) = self.stamp(end.next()) else { break };
-            let size = u64::from(stamp.bytes);
-            if size > room && end >= first {
-                break;
-            }
-            room = room.saturating_sub(size);
-            end = end.next();
-        }
-        end
+        let last = last.min(self.last_lsn()).min(Lsn(first.0.saturating_add(entries).saturating_sub(1)));
+        let Some(index) = self.index(first).filter(|_| first <= last) else { return first.previous() };
+        let before = if index == 0 { self.base_total } else { self.marks[index - 1].total };
+        let fitting = self.marks.partition_point(|mark| mark.total <= before.saturating_add(bytes));
+        Lsn(self.base.lsn.0 + fitting as u64).clamp(first, last)
     }
 }

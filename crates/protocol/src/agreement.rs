@@ -1,0 +1,217 @@
+//! Agreements between the two appliances, without the witness (protocol sections 3 and 11): PROP, STORED, FIRM.
+//!
+//! The responder stores first, as a tent; the coordinator's own store puts the configuration in force. Only the
+//! coordinator's `pend` makes a STORED count (P11), so it may drop it at any time.
+
+use alloc::vec::Vec;
+
+use crate::appliance::{AfterSave, Appliance};
+use crate::message::{Firm, Proposal};
+use crate::role::{Agreement, Pending, Role};
+use crate::{Conf, DiskId, Effect, Message, PerAppliance};
+
+impl Appliance {
+    /// PROPOSE: remembers the epoch, then asks the peer.
+    pub(crate) fn propose(&mut self, agreement: Agreement, fx: &mut Vec<Effect>) -> bool {
+        let Some(conf) = self.proposable(agreement) else { return false };
+        let position = if agreement == Agreement::ColdPair { self.durable_position() } else { None };
+        let proposal = Proposal { conf, base: self.own.conf, position };
+        let pending = Pending { agreement, proposal, since: self.now, sent: self.now };
+        if let Role::Primary(primary) = &mut self.role
+            && agreement == Agreement::Handover
+        {
+            primary.offering = true;
+            primary.lease_until = crate::Instant::default();
+        }
+        let Some(slot) = self.role.pending_mut() else { return false };
+        *slot = Some(pending);
+        self.own.max_epoch = conf.epoch();
+        self.save(AfterSave::Propose, fx);
+        true
+    }
+
+    /// What would be proposed, if the guard of this kind holds.
+    fn proposable(&self, agreement: Agreement) -> Option<Conf> {
+        if self.role.pending().is_some() {
+            return None;
+        }
+        let epoch = self.fresh_epoch(self.own.conf.epoch());
+        let conf = &self.own.conf;
+        let last = self.log.last_lsn();
+        match (&self.role, agreement) {
+            (Role::Primary(_), Agreement::Leave) => {
+                conf.is_pair().then(|| Conf::solo(epoch, self.me, self.disk))
+            }
+            // Everything acknowledged or readable is on the secondary, and from now on must be (traps 12 and 13).
+            (Role::Primary(primary), Agreement::Rejoin) => {
+                let ready = conf.is_solo()
+                    && !primary.offering
+                    && primary.follows
+                    && primary.matched >= self.committed;
+                ready.then(|| self.pair_with(epoch, self.peer.disk?)).flatten()
+            }
+            (Role::Primary(primary), Agreement::Handover) => {
+                let disk = (*conf.members().get(self.me.peer()))?;
+                let ready = conf.is_pair() && primary.matched == last && self.flushed == last;
+                ready.then(|| Conf::solo(epoch, self.me.peer(), disk))
+            }
+            (Role::Follower(follower), Agreement::ColdSolo | Agreement::ColdPair) => {
+                if !self.is_me(conf) || follower.installing.is_some() || self.is_damaged() {
+                    return None;
+                }
+                if agreement == Agreement::ColdSolo {
+                    return Some(Conf::solo(epoch, self.me, self.disk));
+                }
+                self.durable_position()?;
+                self.pair_with(epoch, self.peer.disk?)
+            }
+            _ => None,
+        }
+    }
+
+    fn pair_with(&self, epoch: crate::Epoch, peer: DiskId) -> Option<Conf> {
+        if peer == self.disk {
+            return None;
+        }
+        let mut disks = PerAppliance { a: self.disk, b: self.disk };
+        *disks.get_mut(self.me.peer()) = peer;
+        Some(Conf::pair(epoch, self.me, disks))
+    }
+
+    /// Sends the pending proposal (again).
+    pub(crate) fn resend(&mut self, fx: &mut Vec<Effect>) -> bool {
+        let now = self.now;
+        let Some(Some(pending)) = self.role.pending_mut() else { return false };
+        pending.sent = now;
+        fx.push(Effect::Send(Message::Propose(pending.proposal)));
+        true
+    }
+
+    /// CANCEL: what the responder holds of it is a dead tent.
+    pub(crate) fn cancel(&mut self, fx: &mut Vec<Effect>) -> bool {
+        let Some(pending) = self.role.pending_mut() else { return false };
+        let mut had = pending.take().is_some();
+        if let Role::Primary(primary) = &mut self.role {
+            primary.offering = false;
+            had |= primary.closing.take().is_some();
+            self.commit(fx);
+        }
+        had
+    }
+
+    pub(crate) fn on_proposal(&mut self, proposal: Proposal, fx: &mut Vec<Effect>) {
+        let Proposal { conf, base, position } = proposal;
+        if self.own.tent == Some(conf) && matches!(self.role, Role::Follower(_)) {
+            fx.push(Effect::Send(Message::Stored(conf))); // said again: the answer was lost
+            return;
+        }
+        let Role::Follower(follower) = &self.role else { return self.refuse(fx) };
+        if conf.epoch() <= self.own.max_epoch || base.epoch() < self.own.conf.epoch() {
+            return self.refuse(fx);
+        }
+        if base.epoch() > self.own.conf.epoch() {
+            return self.adopt_from_peer(base, Message::Propose(proposal), fx);
+        }
+        let stopping = self.leaving.as_ref().is_some_and(|leaving| leaving.stop);
+        let unfit =
+            stopping || follower.installing.is_some() || follower.diverged.is_some() || self.is_damaged();
+        let names_other_disk = conf.members().get(self.me).is_some() && !self.is_me(&conf);
+        let other_position = position.is_some() && position != self.durable_position();
+        if self.own.conf != base || other_position || names_other_disk || (self.is_me(&conf) && unfit) {
+            return self.refuse(fx);
+        }
+        self.own.tent = Some(conf);
+        self.own.max_epoch = conf.epoch();
+        if let Some(pending) = self.role.pending_mut() {
+            *pending = None;
+        }
+        self.save(AfterSave::Stored(conf), fx);
+    }
+
+    fn refuse(&mut self, fx: &mut Vec<Effect>) {
+        if matches!(self.role, Role::Primary(_)) {
+            self.send_heartbeat(fx);
+        } else {
+            self.send_firm(fx);
+        }
+    }
+
+    pub(crate) fn on_stored(&mut self, conf: Conf, fx: &mut Vec<Effect>) {
+        let Some(&pending) = self.role.pending() else { return };
+        if pending.conf() != conf {
+            return;
+        }
+        // In force from here on.
+        self.own.tent = None;
+        self.store_conf(conf);
+        if pending.agreement == Agreement::Handover {
+            self.step_down(fx);
+            self.on_handed_over();
+            return self.save(AfterSave::HandedOver, fx);
+        }
+        if let Some(slot) = self.role.pending_mut() {
+            *slot = None;
+        }
+        match &self.role {
+            Role::Primary(_) => {
+                self.go_on_under_new_conf();
+                self.save(AfterSave::GoOn, fx);
+            }
+            _ => self.save(AfterSave::Begin, fx),
+        }
+    }
+
+    pub(crate) fn on_firm(&mut self, firm: Firm, fx: &mut Vec<Effect>) {
+        self.peer.firm = Some(firm);
+        self.peer.disk = Some(firm.disk);
+        self.peer.position = Some(firm.position);
+        self.peer.leaving = firm.leaving;
+        let higher = firm.max_epoch > self.own.max_epoch;
+        self.own.max_epoch = self.own.max_epoch.max(firm.max_epoch);
+        if firm.conf.epoch() <= self.own.conf.epoch() {
+            if higher {
+                self.save(AfterSave::Nothing, fx);
+            }
+            return;
+        }
+        let mine = firm.conf.primary() == self.me && self.is_me(&firm.conf);
+        if mine && matches!(self.role, Role::Primary(_)) {
+            // My own TAKE, its reply was lost.
+            if !self.won(firm.conf, fx) && higher {
+                self.save(AfterSave::Nothing, fx);
+            }
+            return;
+        }
+        self.own.tent = None;
+        self.store_conf(firm.conf);
+        self.step_down(fx);
+        // Handed over: the peer is not primary any more, the promise to it is void.
+        let after = if mine && firm.conf.is_solo() { AfterSave::Begin } else { AfterSave::Nothing };
+        self.save(after, fx);
+    }
+
+    /// Adopts a configuration the peer has in force, then handles the message that told of it.
+    pub(crate) fn adopt_from_peer(&mut self, conf: Conf, message: Message, fx: &mut Vec<Effect>) {
+        self.own.tent = None;
+        self.store_conf(conf);
+        self.step_down(fx);
+        self.save(AfterSave::Redo(message), fx);
+    }
+
+    /// Tells the peer what is in force here. A primary tells by its appends.
+    pub(crate) fn send_firm(&mut self, fx: &mut Vec<Effect>) -> bool {
+        if matches!(self.role, Role::Primary(_) | Role::Stopped) {
+            return false;
+        }
+        self.peer.told = Some(self.now);
+        fx.push(Effect::Send(Message::Firm(Firm {
+            conf: self.own.conf,
+            max_epoch: self.own.max_epoch,
+            position: self.log.last(),
+            disk: self.disk,
+            leaving: self.leaving.as_ref().is_some_and(|leaving| leaving.stop),
+            damaged: self.is_damaged(),
+        })));
+        true
+    }
+}

@@ -1,0 +1,374 @@
+//! What an appliance asks of the witness: TAKE, PART, SYNC and NOTE (protocol sections 3, 8 and 16), and what it learns by
+//! reading it.
+//!
+//! Each is the same shape: read the record, learn from it, check the guard, write conditionally on what was read. One
+//! request is under way at a time. An answer that does not come changes nothing; reading later settles it.
+
+use crate::appliance::{Action, AfterSave, Appliance};
+use crate::entitlement::{self, Entitlement};
+use crate::role::{Inquiry, Role};
+use crate::{
+    Conf, Effect, Instant, Lsn, Note, PerAppliance, Position, WitnessRead, WitnessRecord, WitnessWrite,
+    limits,
+};
+use alloc::vec::Vec;
+
+/// The witness as this appliance knows it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct WitnessPort {
+    ticket: u64,
+    pub request: Option<Request>,
+    /// The record last read or written, and when.
+    pub last: Option<(WitnessRecord, Instant)>,
+    pub reachable: bool,
+    /// It answered that it holds no record.
+    pub absent: bool,
+    /// When the last request was begun.
+    pub asked: Option<Instant>,
+    /// The highest revision ever seen: a refilled witness starts above it.
+    highest_revision: u64,
+}
+
+/// A request under way.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Request {
+    ticket: u64,
+    pub action: Action,
+    /// What is being written; none while reading.
+    record: Option<WitnessRecord>,
+    pub since: Instant,
+}
+
+impl WitnessPort {
+    fn begin(&mut self, action: Action, record: Option<WitnessRecord>, now: Instant) -> u64 {
+        self.ticket += 1;
+        self.asked = Some(now);
+        self.request = Some(Request { ticket: self.ticket, action, record, since: now });
+        self.ticket
+    }
+
+    fn take(&mut self, ticket: u64, writing: bool) -> Option<Request> {
+        let is_it = |request: &&mut Request| request.ticket == ticket && request.record.is_some() == writing;
+        self.request.as_mut().filter(is_it)?;
+        self.request.take()
+    }
+
+    fn learn(&mut self, record: WitnessRecord, now: Instant) {
+        self.reachable = true;
+        self.absent = false;
+        self.highest_revision = self.highest_revision.max(record.revision);
+        self.last = Some((record, now));
+    }
+}
+
+impl Appliance {
+    /// Begins one of the witness's procedures by reading it.
+    pub(crate) fn ask_witness(&mut self, action: Action, fx: &mut Vec<Effect>) -> bool {
+        if self.witness.request.is_some() || !self.may_ask(action) {
+            return false;
+        }
+        let ticket = self.witness.begin(action, None, self.now);
+        fx.push(Effect::ReadWitness { ticket });
+        true
+    }
+
+    /// The part of a procedure's guard that does not depend on the record.
+    fn may_ask(&self, action: Action) -> bool {
+        match action {
+            Action::Look => true,
+            Action::Take => match &self.role {
+                Role::Primary(primary) => !primary.offering && !self.effective_solo(),
+                Role::Follower(follower) => self.promise_until <= self.now && follower.installing.is_none(),
+                Role::Elect | Role::Stopped => false,
+            },
+            Action::Part => self.may_part(),
+            Action::Sync => matches!(self.role, Role::Primary(_)),
+            Action::Note => {
+                self.leaving.is_some() && !self.own.conf.is_none() && self.durable_position().is_some()
+            }
+            _ => false,
+        }
+    }
+
+    fn may_part(&self) -> bool {
+        match &self.role {
+            Role::Primary(primary) => {
+                self.effective_solo() && primary.pending.is_none() && self.durable_position().is_some()
+            }
+            // A second try after a conflict: it has parted already and done nothing since.
+            Role::Follower(follower) => {
+                self.own.has_parted()
+                    && self.own.conf.is_solo()
+                    && self.own.conf.primary() == self.me
+                    && self.own.tent.is_none()
+                    && follower.pending.is_none()
+                    && self.leaving.is_some()
+            }
+            Role::Elect | Role::Stopped => false,
+        }
+    }
+
+    /// A request without an answer for too long counts as unanswered.
+    pub(crate) fn expire_request(&mut self) {
+        let Some(request) = self.witness.request.take() else { return };
+        self.witness.reachable = false;
+        self.note_inquiry(Inquiry::Silent);
+        let _ = request;
+    }
+
+    fn note_inquiry(&mut self, inquiry: Inquiry) {
+        if let Role::Follower(follower) = &mut self.role {
+            follower.inquiry = inquiry;
+        }
+    }
+
+    pub(crate) fn on_witness_read(&mut self, ticket: u64, outcome: WitnessRead, fx: &mut Vec<Effect>) {
+        let Some(request) = self.witness.take(ticket, false) else { return };
+        let record = match outcome {
+            WitnessRead::Record(record) if record.cluster == self.own.cluster => record,
+            WitnessRead::Absent => {
+                self.witness.reachable = true;
+                self.witness.absent = true;
+                self.witness.last = None;
+                self.note_inquiry(Inquiry::Absent);
+                return;
+            }
+            WitnessRead::Record(_) | WitnessRead::Unknown => {
+                self.witness.reachable = false;
+                self.note_inquiry(Inquiry::Silent);
+                return;
+            }
+        };
+        self.witness.learn(record.clone(), self.now);
+        self.note_inquiry(Inquiry::Answered);
+        if self.watch(&record, fx) || !self.may_ask(request.action) {
+            return;
+        }
+        match request.action {
+            Action::Take => self.take(&record, fx),
+            Action::Part => self.part(&record, fx),
+            Action::Sync => self.sync(&record, fx),
+            Action::Note => self.note(&record, fx),
+            _ => {}
+        }
+    }
+
+    /// Learns from a record: a newer configuration is adopted, or was put there by this appliance itself. True: a durable
+    /// write is under way, whatever else was intended must be begun anew.
+    fn watch(&mut self, record: &WitnessRecord, fx: &mut Vec<Effect>) -> bool {
+        if record.conf.epoch() <= self.own.conf.epoch() {
+            return false;
+        }
+        if matches!(self.role, Role::Primary(_))
+            && record.conf.primary() == self.me
+            && self.is_me(&record.conf)
+        {
+            return self.won(record.conf, fx);
+        }
+        self.adopt_from_witness(record.conf, fx)
+    }
+
+    fn adopt_from_witness(&mut self, conf: Conf, fx: &mut Vec<Effect>) -> bool {
+        // The tent may already be in force: the witness is not believed over it (trap 3).
+        if self.own.tent.is_some_and(|tent| tent.epoch() > conf.epoch()) {
+            return false;
+        }
+        self.own.tent = None;
+        self.store_conf(conf);
+        self.step_down(fx);
+        self.save(AfterSave::Nothing, fx);
+        true
+    }
+
+    /// Sets the own configuration; the caller makes it durable.
+    pub(crate) fn store_conf(&mut self, conf: Conf) {
+        assert!(conf.epoch() > self.own.conf.epoch(), "P1: the configuration's epoch never falls");
+        self.own.conf = conf;
+        self.own.max_epoch = self.own.max_epoch.max(conf.epoch());
+        self.own.tent = self.own.tent.filter(|tent| tent.epoch() > conf.epoch());
+    }
+
+    /// A TAKE of this appliance is known to be applied. True: the outcome is being stored.
+    pub(crate) fn won(&mut self, conf: Conf, fx: &mut Vec<Effect>) -> bool {
+        let outdated = conf.epoch() <= self.own.conf.epoch();
+        // It has agreed to something newer meanwhile (trap 3).
+        if outdated || self.own.tent.is_some_and(|tent| tent.epoch() > conf.epoch()) {
+            return false;
+        }
+        self.own.tent = None;
+        self.store_conf(conf);
+        if matches!(self.role, Role::Primary(_)) {
+            self.go_on_under_new_conf();
+            self.save(AfterSave::GoOn, fx);
+        } else {
+            if let Some(pending) = self.role.pending_mut() {
+                *pending = None;
+            }
+            self.save(AfterSave::BeginOrElect, fx);
+        }
+        true
+    }
+
+    fn take(&mut self, record: &WitnessRecord, fx: &mut Vec<Effect>) {
+        assert!(record.conf.epoch() <= self.own.conf.epoch() || !matches!(self.role, Role::Primary(_)), "P9");
+        if matches!(self.role, Role::Follower(_)) {
+            let entitled = Entitlement::judge(&self.own, &self.log, record).may();
+            if !entitled
+                || entitlement::is_damaged(&self.own, &self.log, record)
+                || self.durable_position().is_none()
+            {
+                return;
+            }
+        }
+        let epoch = self.fresh_epoch(record.conf.epoch());
+        assert!(epoch > record.conf.epoch(), "P9: a TAKE writes an epoch above the one read");
+        self.own.max_epoch = epoch;
+        if let Some(pending) = self.role.pending_mut() {
+            *pending = None;
+        }
+        let conf = Conf::solo(epoch, self.me, self.disk);
+        let next = self.next_record(record, conf, None);
+        self.save(AfterSave::CompareAndSet { expected: record.revision, record: next }, fx);
+        self.witness.request =
+            Some(Request { ticket: 0, action: Action::Take, record: None, since: self.now });
+    }
+
+    fn part(&mut self, record: &WitnessRecord, fx: &mut Vec<Effect>) {
+        let Some(position) = self.durable_position() else { return };
+        assert!(record.conf.epoch() <= self.own.conf.epoch(), "P9: PART never writes a conf older than read");
+        let next = self.next_record(record, self.own.conf, Some(position));
+        let intent = Request { ticket: 0, action: Action::Part, record: None, since: self.now };
+        self.step_down(fx);
+        self.own.parted = self.own.conf.epoch();
+        self.save(AfterSave::CompareAndSet { expected: record.revision, record: next }, fx);
+        self.witness.request = Some(intent);
+    }
+
+    /// Whether the record should be brought up to date by its primary.
+    pub(crate) fn needs_sync(&self, record: &WitnessRecord) -> bool {
+        record.conf.epoch() < self.own.conf.epoch()
+            || (record.conf == self.own.conf && record.left != self.notes_to_keep(record, &self.own.conf))
+    }
+
+    fn sync(&mut self, record: &WitnessRecord, fx: &mut Vec<Effect>) {
+        if !self.needs_sync(record) || record.conf.epoch() > self.own.conf.epoch() {
+            return;
+        }
+        let next = self.next_record(record, self.own.conf, None);
+        self.witness.request =
+            Some(Request { ticket: 0, action: Action::Sync, record: None, since: self.now });
+        self.compare_and_set(record.revision, next, fx);
+    }
+
+    fn note(&mut self, record: &WitnessRecord, fx: &mut Vec<Effect>) {
+        let (Some(leaving), Some(position)) = (&self.leaving, self.durable_position()) else { return };
+        let note = Note { position, was_primary: leaving.was_primary };
+        let mut next = record.clone();
+        next.revision += 1;
+        next.writer = self.me;
+        next.floor = self.floors(record.floor);
+        *next.left.get_mut(self.me) = Some(note);
+        self.witness.request =
+            Some(Request { ticket: 0, action: Action::Note, record: None, since: self.now });
+        self.compare_and_set(record.revision, next, fx);
+    }
+
+    /// Gives an empty witness its record back; only while both appliances are connected and in sync (section 10).
+    pub(crate) fn refill(&mut self, fx: &mut Vec<Effect>) -> bool {
+        let Role::Primary(primary) = &self.role else { return false };
+        let both_here = self.own.conf.is_pair()
+            && primary.follows
+            && self.peer.connected
+            && self.now.since(primary.acknowledged) < limits::MISS;
+        if !both_here || !self.witness.absent || self.witness.request.is_some() {
+            return false;
+        }
+        let record = WitnessRecord {
+            cluster: self.own.cluster,
+            revision: self.witness.highest_revision + 1,
+            writer: self.me,
+            conf: self.own.conf,
+            part: None,
+            floor: self.floors(PerAppliance::default()),
+            left: PerAppliance::default(),
+        };
+        let ticket = self.witness.begin(Action::Refill, Some(record.clone()), self.now);
+        fx.push(Effect::CreateRecord { ticket, record });
+        true
+    }
+
+    /// Sends a conditional write; the request's intent was set by the procedure.
+    pub(crate) fn compare_and_set(&mut self, expected: u64, record: WitnessRecord, fx: &mut Vec<Effect>) {
+        let Some(intent) = self.witness.request.take() else { return };
+        let ticket = self.witness.begin(intent.action, Some(record.clone()), self.now);
+        fx.push(Effect::CompareAndSet { ticket, expected, record });
+    }
+
+    pub(crate) fn on_witness_written(&mut self, ticket: u64, outcome: WitnessWrite, fx: &mut Vec<Effect>) {
+        let Some(Request { action, record: Some(record), .. }) = self.witness.take(ticket, true) else {
+            return;
+        };
+        match outcome {
+            WitnessWrite::Swapped => {
+                let conf = record.conf;
+                self.witness.learn(record, self.now);
+                match action {
+                    Action::Take => {
+                        self.won(conf, fx);
+                    }
+                    Action::Part | Action::Note => self.on_left(),
+                    _ => {}
+                }
+            }
+            // Read it again at once before the next attempt.
+            WitnessWrite::Mismatch => self.witness.asked = None,
+            WitnessWrite::Unknown => self.witness.reachable = false,
+        }
+    }
+
+    /// The record that follows `record`, with this configuration and position.
+    fn next_record(&self, record: &WitnessRecord, conf: Conf, part: Option<Position>) -> WitnessRecord {
+        assert!(conf.epoch() >= record.conf.epoch(), "P9: never a configuration older than the one read");
+        assert!(part.is_none() || conf.is_solo(), "P8: a position only with a solo configuration");
+        WitnessRecord {
+            cluster: record.cluster,
+            revision: record.revision + 1,
+            writer: self.me,
+            conf,
+            part,
+            floor: self.floors(record.floor),
+            left: self.notes_to_keep(record, &conf),
+        }
+    }
+
+    /// A former primary's note is cleared by its successor (R4), a member's because it is back; a note of the one that
+    /// left as secondary stays until it is in the in-sync set again (section 16).
+    fn notes_to_keep(&self, record: &WitnessRecord, conf: &Conf) -> PerAppliance<Option<Note>> {
+        let mut left = record.left;
+        for appliance in crate::ApplianceId::ALL {
+            let back = conf.members().get(appliance).is_some();
+            let note = left.get_mut(appliance);
+            *note = note.filter(|note| !note.was_primary && !back);
+        }
+        left
+    }
+
+    /// Committed LSNs only: nobody ever truncates them, so a sound log is never below its floor.
+    fn floors(&self, old: PerAppliance<Lsn>) -> PerAppliance<Lsn> {
+        let mut floor = old;
+        let mine = floor.get_mut(self.me);
+        *mine = (*mine).max(self.committed.min(self.flushed));
+        if let Role::Primary(primary) = &self.role {
+            let peers = floor.get_mut(self.me.peer());
+            *peers = (*peers).max(primary.matched.min(self.committed));
+        }
+        floor
+    }
+
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.witness
+            .last
+            .as_ref()
+            .is_some_and(|(record, _)| entitlement::is_damaged(&self.own, &self.log, record))
+    }
+}
