@@ -353,7 +353,6 @@ impl Appliance {
             // They will adopt the newer configuration first.
             _ if firm.conf != *conf => leave_it,
             (false, false) => PeerSeen::Silent,
-            (false, true) => leave_it,
             (true, false) => PeerSeen::Mine,
             (true, true) if firm.position == position => {
                 if conf.primary() == self.me {
@@ -363,7 +362,7 @@ impl Appliance {
                 }
             }
             (true, true) if position.is_ahead_of(&firm.position) => PeerSeen::Mine,
-            (true, true) => leave_it,
+            (_, true) => leave_it,
         }
     }
 

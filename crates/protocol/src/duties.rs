@@ -151,10 +151,10 @@ impl Appliance {
             }
         } else if near {
             self.close();
-            if !behind {
-                self.propose(Agreement::Rejoin, fx);
-            } else {
+            if behind {
                 self.due(self.now.after(limits::MISS));
+            } else {
+                self.propose(Agreement::Rejoin, fx);
             }
         }
     }

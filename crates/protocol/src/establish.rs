@@ -110,10 +110,9 @@ impl Appliance {
 
     /// A request without an answer for too long counts as unanswered.
     pub(crate) fn expire_request(&mut self) {
-        let Some(request) = self.witness.request.take() else { return };
+        self.witness.request = None;
         self.witness.reachable = false;
         self.note_inquiry(Inquiry::Silent);
-        let _ = request;
     }
 
     fn note_inquiry(&mut self, inquiry: Inquiry) {
@@ -247,7 +246,7 @@ impl Appliance {
     /// Whether the record should be brought up to date by its primary.
     pub(crate) fn needs_sync(&self, record: &WitnessRecord) -> bool {
         record.conf.epoch() < self.own.conf.epoch()
-            || (record.conf == self.own.conf && record.left != self.notes_to_keep(record, &self.own.conf))
+            || (record.conf == self.own.conf && record.left != notes_to_keep(record, &self.own.conf))
     }
 
     fn sync(&mut self, record: &WitnessRecord, fx: &mut Vec<Effect>) {
@@ -337,20 +336,8 @@ impl Appliance {
             conf,
             part,
             floor: self.floors(record.floor),
-            left: self.notes_to_keep(record, &conf),
+            left: notes_to_keep(record, &conf),
         }
-    }
-
-    /// A former primary's note is cleared by its successor (R4), a member's because it is back; a note of the one that
-    /// left as secondary stays until it is in the in-sync set again (section 16).
-    fn notes_to_keep(&self, record: &WitnessRecord, conf: &Conf) -> PerAppliance<Option<Note>> {
-        let mut left = record.left;
-        for appliance in crate::ApplianceId::ALL {
-            let back = conf.members().get(appliance).is_some();
-            let note = left.get_mut(appliance);
-            *note = note.filter(|note| !note.was_primary && !back);
-        }
-        left
     }
 
     /// Committed LSNs only: nobody ever truncates them, so a sound log is never below its floor.
@@ -371,4 +358,16 @@ impl Appliance {
             .as_ref()
             .is_some_and(|(record, _)| entitlement::is_damaged(&self.own, &self.log, record))
     }
+}
+
+/// A former primary's note is cleared by its successor (R4), a member's because it is back; a note of the one that
+/// left as secondary stays until it is in the in-sync set again (section 16).
+fn notes_to_keep(record: &WitnessRecord, conf: &Conf) -> PerAppliance<Option<Note>> {
+    let mut left = record.left;
+    for appliance in crate::ApplianceId::ALL {
+        let back = conf.members().get(appliance).is_some();
+        let note = left.get_mut(appliance);
+        *note = note.filter(|note| !note.was_primary && !back);
+    }
+    left
 }

@@ -65,6 +65,7 @@ pub enum Input {
 
 /// What came of reading the witness. A timeout is `Unknown`, never "no".
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few of these a minute")]
 pub enum WitnessRead {
     /// The record.
     Record(WitnessRecord),

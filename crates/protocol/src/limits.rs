@@ -6,9 +6,9 @@ use crate::time::Duration;
 /// short enough that a failover stays well below half a second.
 pub const PROMISE: Duration = Duration::from_millis(200);
 
-/// The lease is shorter than the promise by one part in this many: the clocks' rates may differ by up to 1 %, far beyond
-/// any crystal (0.01 %) and any NTP slewing (0.05 %).
-pub const CLOCK_DRIFT_DIVISOR: u32 = 100;
+/// What the promise is worth to the primary, counted from its own sending: 1 % less, because the clocks' rates may differ,
+/// far beyond any crystal (0.01 %) and any NTP slewing (0.05 %).
+pub const LEASE: Duration = Duration::from_millis(198);
 
 /// How often a primary sends an append, with or without entries. A quarter of the promise, so three may be lost.
 pub const HEARTBEAT: Duration = Duration::from_millis(50);

@@ -201,8 +201,7 @@ impl Appliance {
         primary.acknowledged = self.now;
         primary.follows = true;
         if !primary.offering {
-            let lease = limits::PROMISE - limits::PROMISE / limits::CLOCK_DRIFT_DIVISOR;
-            primary.lease_until = primary.lease_until.max(answer.heartbeat.sent.after(lease));
+            primary.lease_until = primary.lease_until.max(answer.heartbeat.sent.after(limits::LEASE));
         }
         let mut copy = false;
         if let Some(retry) = answer.retry_from {
@@ -275,9 +274,6 @@ impl Appliance {
         self.peer.disk = Some(header.disk);
         self.peer.firm = None;
         self.peer.leaving = false;
-        if self.own.tent.is_some_and(|tent| tent.epoch() <= header.conf.epoch()) {
-            self.own.tent = None;
-        }
         self.cut_dead_tail(&header, fx);
         self.promise_until = self.promise_until.max(self.now.after(limits::PROMISE));
         self.hear_leader(&header);

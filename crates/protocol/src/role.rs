@@ -60,6 +60,7 @@ pub(crate) enum Inquiry {
 
 /// A primary, or (`offering`) one that has stopped in order to hand over.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states of one machine")]
 pub(crate) struct Primary {
     /// The last LSN when the own epoch began.
     pub base: Lsn,

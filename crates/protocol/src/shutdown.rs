@@ -11,6 +11,7 @@ use crate::{Effect, Instant, Message, limits};
 
 /// A soft shutdown (or a switchover) under way.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states of one machine")]
 pub(crate) struct Leaving {
     /// Whether the process is to stop in the end; false for a switchover.
     pub stop: bool,
@@ -34,8 +35,9 @@ impl Appliance {
             leaving.stop |= stop;
             return;
         }
-        if !stop && !(was_primary && self.own.conf.is_pair()) {
-            return; // nobody to hand over to
+        let can_hand_over = was_primary && self.own.conf.is_pair();
+        if !stop && !can_hand_over {
+            return;
         }
         self.leaving = Some(Leaving {
             stop,

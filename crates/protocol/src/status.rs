@@ -37,6 +37,7 @@ impl RoleName {
 
 /// A snapshot of one appliance's view.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a report of independent facts")]
 pub struct Status {
     /// Which appliance.
     pub appliance: ApplianceId,
