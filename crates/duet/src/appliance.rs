@@ -1,0 +1,183 @@
+//! `duet init` and `duet serve`: the configuration put together from file, environment and flags, and the life of an
+//! appliance between its start and its soft shutdown.
+
+use duet_server::config::{Config, ConfigError, Settings};
+use duet_server::{ExitReason, InitError, Server, StartError};
+
+use crate::cli::{ApplianceArgs, ServeArgs};
+use crate::error::{Exit, Failure};
+use crate::logging;
+use crate::signals::{StopRequest, StopRequests};
+use crate::terminal::print;
+
+/// Threads for the network side. The write path has threads of its own.
+pub const NETWORK_THREADS: usize = 2;
+
+const CONFIG_HELP: &str = "see: duet serve --help";
+
+/// The configuration: flags and environment (clap has merged them, flags first) over the file.
+pub fn config(args: &ApplianceArgs) -> Result<Config, Failure> {
+    let file = match &args.config {
+        Some(path) => Settings::read(path).map_err(|error| config_failure(&error, None))?,
+        None => Settings::default(),
+    };
+    let given = given(args);
+    Config::check(given.clone().over(file)).map_err(|error| config_failure(&error, Some(&given)))
+}
+
+/// What flags and environment say.
+fn given(args: &ApplianceArgs) -> Settings {
+    let args = args.clone();
+    Settings {
+        cluster: args.cluster,
+        appliance: args.appliance,
+        data: args.data,
+        client_listen: args.client_listen,
+        client_url: args.client_url,
+        peer_listen: args.peer_listen,
+        peer: args.peer,
+        witness: args.witness,
+        ..Settings::default()
+    }
+}
+
+fn config_failure(error: &ConfigError, given: Option<&Settings>) -> Failure {
+    match error {
+        ConfigError::Read { path, reason } => Failure::usage(
+            format!("cannot read {}: {}", path.display(), crate::error::io_words(reason)),
+            "give another --config FILE, or every field as a flag",
+        ),
+        ConfigError::Value { field, value, allowed, .. } if given.is_some_and(|given| sets(given, field)) => {
+            let flag = field.replace('_', "-");
+            Failure::usage(format!("--{flag} {value}: {allowed}"), CONFIG_HELP)
+        }
+        _ => Failure::usage(error.to_string(), CONFIG_HELP),
+    }
+}
+
+/// Whether a field comes from a flag or the environment, so that the file is not to blame.
+fn sets(given: &Settings, field: &str) -> bool {
+    match field {
+        "cluster" => given.cluster.is_some(),
+        "appliance" => given.appliance.is_some(),
+        "data" => given.data.is_some(),
+        "client_listen" => given.client_listen.is_some(),
+        "client_url" => given.client_url.is_some(),
+        "peer_listen" => given.peer_listen.is_some(),
+        "peer" => given.peer.is_some(),
+        "witness" => given.witness.is_some(),
+        _ => false,
+    }
+}
+
+/// Runs `duet init`.
+pub async fn init(args: &ApplianceArgs) -> Result<Exit, Failure> {
+    let config = config(args)?;
+    match duet_server::init(&config).await {
+        Ok(_) => {
+            print(&format!(
+                "The pair {} is made; appliance {} is its first member.\n\
+                 Start both appliances now: duet serve --config FILE on each. The other one needs no init.\n",
+                config.cluster, config.appliance
+            ));
+            Ok(Exit::Done)
+        }
+        Err(error) => Err(init_failure(&error)),
+    }
+}
+
+fn init_failure(error: &InitError) -> Failure {
+    Failure::new(error.to_string(), error.advice().unwrap_or_default())
+}
+
+fn start_failure(error: &StartError) -> Failure {
+    Failure::new(error.to_string(), error.advice().unwrap_or_default())
+}
+
+/// Runs `duet serve` until a soft shutdown is complete.
+pub async fn serve(args: &ServeArgs) -> Result<Exit, Failure> {
+    let config = config(&args.appliance)?;
+    logging::start(args.log.log_format)?;
+    // First of all, so that a signal during the start is a soft shutdown too.
+    let mut stops = StopRequests::new()?;
+    let server = Server::start(config).await.map_err(|error| start_failure(&error))?;
+    let handle = server.handle();
+    let mut ended = std::pin::pin!(server.wait());
+    loop {
+        tokio::select! {
+            reason = &mut ended => return match reason {
+                ExitReason::Stopped => Ok(Exit::Done),
+                ExitReason::Fatal(what) => Err(Failure::new(what, "its data is kept; mend the cause and start it again")),
+            },
+            request = stops.next() => match request {
+                StopRequest::Softly => {
+                    tracing::info!("shutting down softly");
+                    handle.shutdown();
+                }
+                StopRequest::Impatient => eprintln!("still handing over; Ctrl-C once more ends it at once, like a crash"),
+                StopRequest::AtOnce => std::process::exit(Exit::Interrupted as i32),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "cluster = \"demo\"\nappliance = \"A\"\ndata = \"/var/lib/duet\"\n\
+        client_listen = \"127.0.0.1:2379\"\npeer_listen = \"127.0.0.1:2380\"\npeer = \"127.0.0.1:3380\"\n\
+        witness = \"http://127.0.0.1:7900\"\n";
+
+    fn file(text: &str) -> (tempfile::TempDir, ApplianceArgs) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.toml");
+        std::fs::write(&path, text).unwrap();
+        (dir, ApplianceArgs { config: Some(path), ..ApplianceArgs::default() })
+    }
+
+    #[test]
+    fn flags_go_over_the_file_field_by_field() {
+        let (_dir, mut args) = file(FILE);
+        let from_file = config(&args).unwrap();
+        assert_eq!(from_file.cluster, "demo");
+        args.cluster = Some("shop".into());
+        args.client_listen = Some("127.0.0.1:4444".into());
+        let over = config(&args).unwrap();
+        assert_eq!((over.cluster.as_str(), over.client_url.as_str()), ("shop", "http://127.0.0.1:4444"));
+        assert_eq!(over.peer_listen, from_file.peer_listen);
+    }
+
+    #[test]
+    fn flags_alone_will_do() {
+        let (_dir, args) = file("");
+        let alone = ApplianceArgs {
+            cluster: Some("demo".into()),
+            appliance: Some("B".into()),
+            data: Some("/d".into()),
+            client_listen: Some("127.0.0.1:1".into()),
+            peer_listen: Some("127.0.0.1:2".into()),
+            peer: Some("127.0.0.1:3".into()),
+            witness: Some("dir:/w".into()),
+            ..ApplianceArgs::default()
+        };
+        assert!(config(&alone).is_ok());
+        assert!(config(&ApplianceArgs { config: args.config, ..alone }).is_ok());
+    }
+
+    #[test]
+    fn mistakes_name_the_flag_or_the_line() {
+        let (_dir, mut args) = file(&FILE.replace("\"A\"", "\"C\""));
+        let failure = config(&args).unwrap_err();
+        assert!(failure.what.contains("a.toml, line 2"), "{}", failure.what);
+        assert_eq!(failure.exit, Exit::Usage);
+        args.appliance = Some("D".into());
+        let failure = config(&args).unwrap_err();
+        assert!(failure.what.starts_with("--appliance D: "), "{}", failure.what);
+        args.config = Some("/nonexistent/x.toml".into());
+        let failure = config(&args).unwrap_err();
+        assert_eq!(failure.what, "cannot read /nonexistent/x.toml: it does not exist");
+        let failure = config(&ApplianceArgs::default()).unwrap_err();
+        assert!(failure.what.contains("missing field"), "{}", failure.what);
+    }
+}

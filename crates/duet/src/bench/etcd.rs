@@ -1,0 +1,124 @@
+//! An etcd cluster on this machine, to measure beside Duet.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use duet_etcd_api::etcdserverpb::StatusRequest;
+use duet_etcd_api::etcdserverpb::maintenance_client::MaintenanceClient;
+use tonic::transport::Endpoint;
+
+use crate::error::{Failure, io_words};
+use crate::process::{Launcher, Program, Running, free_port};
+
+/// Three members agree on a leader within two election timeouts of a second each; a busy machine gets more.
+const START_LIMIT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(50);
+/// How long a member may take to tell its status.
+const STATUS_DEADLINE: Duration = Duration::from_secs(2);
+
+/// A running cluster. Dropping it ends it.
+pub struct EtcdCluster {
+    members: Vec<Running>,
+    urls: Vec<String>,
+}
+
+impl EtcdCluster {
+    /// Starts `number` members with fresh data below `dir`, and waits for a leader. Durability and timing are etcd's
+    /// defaults.
+    pub async fn start(launcher: &Launcher, etcd: &Path, dir: &Path, number: usize) -> Result<Self, Failure> {
+        std::fs::create_dir_all(dir)
+            .map_err(|error| Failure::new(format!("{}: {}", dir.display(), io_words(&error)), "give another --dir DIR"))?;
+        let mut ports = Vec::new();
+        for _ in 0..number {
+            ports.push((free_port()?, free_port()?));
+        }
+        let peers: Vec<String> =
+            ports.iter().enumerate().map(|(i, (_, peer))| format!("m{i}=http://127.0.0.1:{peer}")).collect();
+        let mut cluster = Self { members: Vec::new(), urls: Vec::new() };
+        for (index, (client, peer)) in ports.iter().enumerate() {
+            let program = member(etcd, dir, index, *client, *peer, &peers.join(","));
+            cluster.members.push(launcher.start(&program)?);
+            cluster.urls.push(format!("http://127.0.0.1:{client}"));
+        }
+        let start = Instant::now();
+        while leader(&cluster.urls).await.is_none() {
+            let ended = cluster.members.iter_mut().find_map(|member| member.ended().is_some().then_some(member));
+            if let Some(member) = ended {
+                return Err(member.failure("did not start"));
+            }
+            if start.elapsed() > START_LIMIT {
+                return Err(cluster.members[0].failure("has no leader"));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(cluster)
+    }
+
+    /// Client addresses of all members.
+    pub fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
+    /// Process ids of all members.
+    pub fn pids(&self) -> Vec<u32> {
+        self.members.iter().map(Running::pid).collect()
+    }
+}
+
+fn member(etcd: &Path, dir: &Path, index: usize, client: u16, peer: u16, cluster: &str) -> Program {
+    let name = format!("m{index}");
+    let client = format!("http://127.0.0.1:{client}");
+    let peer = format!("http://127.0.0.1:{peer}");
+    let data: PathBuf = dir.join(&name);
+    let mut args: Vec<std::ffi::OsString> = vec!["--name".into(), name.clone().into()];
+    args.extend(["--data-dir".into(), data.into()]);
+    for (flag, value) in [
+        ("--listen-client-urls", client.as_str()),
+        ("--advertise-client-urls", &client),
+        ("--listen-peer-urls", &peer),
+        ("--initial-advertise-peer-urls", &peer),
+        ("--initial-cluster", cluster),
+        ("--initial-cluster-state", "new"),
+        ("--logger", "zap"),
+        ("--log-level", "error"),
+    ] {
+        args.extend([flag.into(), value.into()]);
+    }
+    Program {
+        name: format!("etcd {name}"),
+        path: etcd.to_owned(),
+        args,
+        env: Vec::new(),
+        log: dir.join(format!("{name}.log")),
+    }
+}
+
+/// The address of the leader (of a Duet pair: the primary), once a member says that it leads.
+pub async fn leader(urls: &[String]) -> Option<String> {
+    for url in urls {
+        if leads(url).await == Some(true) {
+            return Some(url.clone());
+        }
+    }
+    None
+}
+
+async fn leads(url: &str) -> Option<bool> {
+    let endpoint = Endpoint::from_shared(url.to_owned()).ok()?.timeout(STATUS_DEADLINE);
+    let channel = endpoint.connect_timeout(STATUS_DEADLINE).connect().await.ok()?;
+    let answer = MaintenanceClient::new(channel).status(StatusRequest {}).await.ok()?.into_inner();
+    let member = answer.header?.member_id;
+    Some(answer.leader != 0 && answer.leader == member)
+}
+
+/// "3.4.23", as the program itself says.
+pub fn version(etcd: &Path) -> Result<String, Failure> {
+    let output = std::process::Command::new(etcd).arg("--version").output().map_err(|error| {
+        Failure::usage(format!("cannot run {}: {}", etcd.display(), io_words(&error)), "give --etcd PATH")
+    })?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.lines().find_map(|line| line.strip_prefix("etcd Version:"));
+    version.map(|version| version.trim().to_owned()).ok_or_else(|| {
+        Failure::usage(format!("{} is not etcd", etcd.display()), "give --etcd PATH")
+    })
+}

@@ -1,0 +1,462 @@
+//! The command line: every command, flag and environment variable, and the texts of `--help`.
+//!
+//! Nothing is carried out here. A command line that cannot be understood becomes a [`Failure`] of two lines.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::error::Failure;
+use crate::process::WARDEN_COMMAND;
+
+const AFTER_HELP: &str = "\
+Start here:
+  duet demo                  two appliances and a witness on this machine, with a guided story
+
+Exit codes:
+  0  done                    3  no appliance answered
+  1  could not be done       4  (status) appliances answer, none takes writes
+  2  wrong command line      130  ended by the user
+     or configuration
+
+Environment: DUET_LOG sets the log level of serve and witness (info, debug, duet_server=trace), NO_COLOR turns colours off.";
+
+/// The cluster management database for two machines, with the etcd v3 API.
+#[derive(Parser, Debug)]
+#[command(name = "duet", version, disable_help_subcommand = true, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands, in the order people need them.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Show it all on this machine: a witness and two appliances, and what happens when they stop, crash and return
+    Demo(DemoArgs),
+    /// Make a new pair: once, on the first appliance only
+    Init(ApplianceArgs),
+    /// Run an appliance (SIGTERM or SIGINT: soft shutdown)
+    Serve(ServeArgs),
+    /// Run a witness server; one serves many pairs
+    Witness(WitnessArgs),
+    /// Say who is primary, LSN X and Y, what the witness holds, and why an appliance waits
+    Status(StatusArgs),
+    /// Stop an appliance softly: it hands over, leaves its LSN at the witness, and ends
+    Stop(OrderArgs),
+    /// Make the secondary primary; both keep running
+    Switchover(OrderArgs),
+    /// Measure this or any other server with the etcd v3 API
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Print the version
+    Version(VersionArgs),
+    /// Ends child processes whose parent was killed
+    #[command(name = WARDEN_COMMAND, hide = true)]
+    Warden,
+}
+
+/// `duet demo`
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// Play the story, check every step, end; exit code 0 only if every step held
+    #[arg(long)]
+    pub script: bool,
+    /// Keep the data and the logs
+    #[arg(long)]
+    pub keep: bool,
+    /// Where data and logs go; must be empty or not exist [default: a temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// The configuration of an appliance: a file, and flags and environment over it.
+#[derive(Args, Debug, Default, Clone)]
+pub struct ApplianceArgs {
+    /// Configuration file (TOML); flags and environment go over it
+    #[arg(long, value_name = "FILE", env = "DUET_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Name of the pair, the same on both appliances
+    #[arg(long, value_name = "NAME", env = "DUET_CLUSTER")]
+    pub cluster: Option<String>,
+    /// Which of the two this is: A or B
+    #[arg(long, value_name = "A|B", env = "DUET_APPLIANCE")]
+    pub appliance: Option<String>,
+    /// Data directory
+    #[arg(long, value_name = "DIR", env = "DUET_DATA")]
+    pub data: Option<PathBuf>,
+    /// Where clients are served, for example 0.0.0.0:2379
+    #[arg(long, value_name = "ADDR", env = "DUET_CLIENT_LISTEN")]
+    pub client_listen: Option<String>,
+    /// The address clients are told [default: made of --client-listen]
+    #[arg(long, value_name = "URL", env = "DUET_CLIENT_URL")]
+    pub client_url: Option<String>,
+    /// Where the other appliance is listened for, for example 0.0.0.0:2380
+    #[arg(long, value_name = "ADDR", env = "DUET_PEER_LISTEN")]
+    pub peer_listen: Option<String>,
+    /// The other appliance's --peer-listen
+    #[arg(long, value_name = "ADDR", env = "DUET_PEER")]
+    pub peer: Option<String>,
+    /// The witness: http://HOST:PORT or dir:/PATH/ON/A/SHARED/FILE/SYSTEM
+    #[arg(long, value_name = "URL", env = "DUET_WITNESS")]
+    pub witness: Option<String>,
+}
+
+/// `duet serve`
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    /// The appliance.
+    #[command(flatten)]
+    pub appliance: ApplianceArgs,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// How to log.
+#[derive(Args, Debug, Clone, Copy)]
+pub struct LogArgs {
+    /// Form of the log on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "DUET_LOG_FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// Form of the log.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// For machines: one JSON object a line
+    Json,
+}
+
+/// `duet witness`
+#[derive(Args, Debug)]
+pub struct WitnessArgs {
+    /// Where appliances reach it
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7900", env = "DUET_WITNESS_LISTEN")]
+    pub listen: String,
+    /// Data directory
+    #[arg(long, value_name = "DIR", env = "DUET_WITNESS_DATA")]
+    pub data: PathBuf,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Where the appliances are.
+#[derive(Args, Debug, Clone)]
+pub struct EndpointArgs {
+    /// Client address of an appliance; give it twice for both [default: http://127.0.0.1:2379]
+    #[arg(long = "endpoint", value_name = "URL", env = "DUET_ENDPOINTS", value_delimiter = ',')]
+    pub endpoints: Vec<String>,
+    /// Take the address from an appliance's configuration file
+    #[arg(long, value_name = "FILE", env = "DUET_CONFIG", conflicts_with = "endpoints")]
+    pub config: Option<PathBuf>,
+}
+
+/// `duet status`
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// Whom to ask.
+    #[command(flatten)]
+    pub endpoints: EndpointArgs,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
+    /// Show it again and again until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// `duet stop`, `duet switchover`
+#[derive(Args, Debug)]
+pub struct OrderArgs {
+    /// Whom to ask.
+    #[command(flatten)]
+    pub endpoints: EndpointArgs,
+    /// How long to wait for it to be done
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub timeout: Duration,
+}
+
+/// `duet bench`
+#[derive(Subcommand, Debug)]
+pub enum BenchCommand {
+    /// Writes: operations a second and latency
+    Put(LoadArgs),
+    /// Linearizable reads of one key each
+    Get(LoadArgs),
+    /// Duet beside etcd on this machine: same client, same load, interleaved
+    Compare(CompareArgs),
+}
+
+/// `duet bench put`, `duet bench get`
+#[derive(Args, Debug, Clone)]
+pub struct LoadArgs {
+    /// Servers with the etcd v3 API; connections are spread over them
+    #[arg(long, value_name = "URL,...", value_delimiter = ',', default_value = "http://127.0.0.1:2379")]
+    pub endpoints: Vec<String>,
+    /// Concurrent clients, each with one request under way at a time
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
+    pub clients: usize,
+    /// HTTP/2 connections the clients share [default: one for every 64 clients, and one for each endpoint]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub connections: Option<usize>,
+    /// Bytes in a value
+    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    pub value_size: usize,
+    /// Different keys
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_one)]
+    pub keys: usize,
+    /// How long to measure
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub seconds: Duration,
+    /// How long to run before measuring
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub warmup: Duration,
+    /// Open loop: this many operations a second whatever the answers; latency counts from the planned start
+    #[arg(long, value_name = "OPS")]
+    pub rate: Option<u64>,
+    /// A request without an answer for so long is an error
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub timeout: Duration,
+    /// (get) Read from whichever server is asked, possibly old data
+    #[arg(long)]
+    pub serializable: bool,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `duet bench compare`
+#[derive(Args, Debug, Clone)]
+pub struct CompareArgs {
+    /// The etcd to compare with
+    #[arg(long, value_name = "PATH", default_value = "etcd")]
+    pub etcd: PathBuf,
+    /// Numbers of clients
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,64,256", value_parser = at_least_one)]
+    pub clients: Vec<usize>,
+    /// What to measure
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "put,get")]
+    pub ops: Vec<Operation>,
+    /// How long each measurement takes
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub seconds: Duration,
+    /// How long to run before each measurement
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub warmup: Duration,
+    /// How often all is repeated; the medians are compared
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
+    pub rounds: usize,
+    /// Bytes in a value
+    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    pub value_size: usize,
+    /// Different keys
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_one)]
+    pub keys: usize,
+    /// Spread the clients over all members [default: all talk to the leader or primary]
+    #[arg(long)]
+    pub spread: bool,
+    /// Which systems
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "duet,etcd3,etcd1")]
+    pub systems: Vec<SystemName>,
+    /// Where data goes; the disk below it is part of what is measured [default: a temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
+    /// Write the report as Markdown too
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+}
+
+/// What to measure.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum Operation {
+    /// Writes
+    Put,
+    /// Linearizable reads
+    Get,
+}
+
+/// What is compared.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum SystemName {
+    /// Two appliances and a witness
+    Duet,
+    /// etcd with three members
+    Etcd3,
+    /// etcd with one member
+    Etcd1,
+}
+
+/// `duet version`
+#[derive(Args, Debug)]
+pub struct VersionArgs {
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse::<f64>()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "a number of seconds is needed, for example 5 or 0.5".to_owned())
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("a whole number from 1 on is needed".to_owned()),
+    }
+}
+
+/// What a command line comes to.
+#[derive(Debug)]
+pub enum Parsed {
+    /// Something to carry out.
+    Run(Box<Cli>),
+    /// Something to print: help or version.
+    Print(String),
+}
+
+/// Reads a command line; `args` begins with the program's name.
+pub fn parse<I, T>(args: I) -> Result<Parsed, Failure>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString>,
+{
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    match Cli::try_parse_from(&args) {
+        Ok(cli) => Ok(Parsed::Run(Box::new(cli))),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Parsed::Print(error.render().to_string())),
+            _ => Err(in_two_lines(&error, &command_in(&args))),
+        },
+    }
+}
+
+/// clap's report, cut down to what happened and what to do.
+fn in_two_lines(error: &clap::Error, command: &str) -> Failure {
+    let help = format!("see: {command} --help");
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand || error.kind() == ErrorKind::MissingSubcommand
+    {
+        let remedy = if command == "duet" { "try: duet demo, or see: duet --help".to_owned() } else { help };
+        return Failure::usage(format!("{command} needs a command"), remedy);
+    }
+    let text = error.render().to_string();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let what = first.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let suggestion = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
+        .into_iter()
+        .find_map(|kind| error.get(kind).and_then(first_string));
+    let remedy = match suggestion {
+        Some(suggestion) => format!("did you mean {suggestion}? {help}"),
+        None => help,
+    };
+    Failure::usage(what, remedy)
+}
+
+fn first_string(value: &ContextValue) -> Option<String> {
+    match value {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(texts) => texts.first().cloned(),
+        _ => None,
+    }
+}
+
+/// The command that the arguments begin with: "duet bench put".
+fn command_in(args: &[OsString]) -> String {
+    let root = Cli::command();
+    let (mut command, mut names) = (&root, vec!["duet"]);
+    for arg in args.iter().skip(1) {
+        let Some(next) = arg.to_str().and_then(|name| command.find_subcommand(name)) else { break };
+        names.push(next.get_name());
+        command = next;
+    }
+    names.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// Arguments, what is said, what is advised.
+    const WRONG: [(&[&str], &str, &str); 12] = [
+        (&["duet"], "duet needs a command", "try: duet demo, or see: duet --help"),
+        (&["duet", "bench"], "duet bench needs a command", "see: duet bench --help"),
+        (
+            &["duet", "sever"],
+            "unrecognized subcommand 'sever'",
+            "did you mean serve? see: duet --help",
+        ),
+        (
+            &["duet", "serve", "--dta", "x"],
+            "unexpected argument '--dta' found",
+            "did you mean --data? see: duet serve --help",
+        ),
+        (&["duet", "demo", "now"], "unexpected argument 'now' found", "see: duet demo --help"),
+        (
+            &["duet", "witness"],
+            "the following required arguments were not provided: --data <DIR>",
+            "see: duet witness --help",
+        ),
+        (
+            &["duet", "serve", "--log-format", "xml"],
+            "invalid value 'xml' for '--log-format <LOG_FORMAT>' [possible values: text, json]",
+            "see: duet serve --help",
+        ),
+        (
+            &["duet", "bench", "put", "--clients", "0"],
+            "invalid value '0' for '--clients <N>': a whole number from 1 on is needed",
+            "see: duet bench put --help",
+        ),
+        (
+            &["duet", "bench", "get", "--seconds", "soon"],
+            "invalid value 'soon' for '--seconds <SECONDS>': a number of seconds is needed, for example 5 or 0.5",
+            "see: duet bench get --help",
+        ),
+        (
+            &["duet", "stop", "--timeout", "-1"],
+            "unexpected argument '-1' found",
+            "see: duet stop --help",
+        ),
+        (
+            &["duet", "status", "--endpoint", "http://h:1", "--config", "f"],
+            "the argument '--endpoint <URL>' cannot be used with '--config <FILE>'",
+            "see: duet status --help",
+        ),
+        (&["duet", "demo", "--dir"], "a value is required for '--dir <DIR>' but none was supplied", "see: duet demo --help"),
+    ];
+
+    #[test]
+    fn a_wrong_command_line_is_told_in_two_lines_and_code_2() {
+        for (args, what, remedy) in WRONG {
+            let failure = parse(args).expect_err(&args.join(" "));
+            assert_eq!((failure.what.as_str(), failure.remedy.as_str()), (what, remedy), "{args:?}");
+            assert_eq!(failure.exit as u8, 2, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_no_errors() {
+        for args in [&["duet", "--help"][..], &["duet", "serve", "--help"], &["duet", "--version"]] {
+            assert!(matches!(parse(args), Ok(Parsed::Print(_))), "{args:?}");
+        }
+        let Ok(Parsed::Print(help)) = parse(["duet", "--help"]) else { panic!("help") };
+        assert!(help.contains("Exit codes") && !help.contains("warden"), "{help}");
+    }
+}

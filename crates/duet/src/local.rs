@@ -1,0 +1,268 @@
+//! A whole pair on this machine: a witness server and two appliances as real processes in one directory.
+//!
+//! For the demo, the bench and the tests. Every process is a [`Running`]: dropping the [`Pair`] ends them all.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use duet_protocol::{ApplianceId, PerAppliance};
+use duet_server::StatusReport;
+
+use crate::error::{Failure, io_words};
+use crate::process::{Launcher, Program, Running, free_port};
+use crate::status::{PairView, Seen, ask};
+
+/// An appliance or a witness stands within a second here; a busy machine gets more.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// `duet init` writes two small records.
+const INIT_LIMIT: Duration = Duration::from_secs(20);
+/// How long an appliance may take to tell its status.
+const STATUS_DEADLINE: Duration = Duration::from_secs(1);
+/// How often a wait looks again.
+const POLL: Duration = Duration::from_millis(5);
+/// The pair's name.
+pub const CLUSTER: &str = "demo";
+
+/// A pair and its witness.
+pub struct Pair {
+    launcher: Launcher,
+    dir: PathBuf,
+    ports: PerAppliance<Ports>,
+    witness_port: u16,
+    witness: Option<Running>,
+    appliances: PerAppliance<Option<Running>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    client: u16,
+    peer: u16,
+}
+
+impl Pair {
+    /// Chooses ports and writes `a.toml` and `b.toml` into `dir`; starts nothing.
+    pub fn lay_out(launcher: Launcher, dir: &Path) -> Result<Self, Failure> {
+        let ports = || -> Result<Ports, Failure> { Ok(Ports { client: free_port()?, peer: free_port()? }) };
+        let pair = Self {
+            launcher,
+            dir: dir.to_owned(),
+            ports: PerAppliance { a: ports()?, b: ports()? },
+            witness_port: free_port()?,
+            witness: None,
+            appliances: PerAppliance { a: None, b: None },
+        };
+        std::fs::create_dir_all(dir).map_err(|error| unusable(dir, &error))?;
+        for appliance in ApplianceId::ALL {
+            let path = pair.config_path(appliance);
+            std::fs::write(&path, pair.config_text(appliance)).map_err(|error| unusable(&path, &error))?;
+        }
+        Ok(pair)
+    }
+
+    fn config_text(&self, appliance: ApplianceId) -> String {
+        let (own, peer) = (self.ports.get(appliance), self.ports.get(appliance.peer()));
+        let data = self.dir.join(letter(appliance));
+        format!(
+            "cluster = \"{CLUSTER}\"\nappliance = \"{appliance}\"\ndata = {:?}\nclient_listen = \"127.0.0.1:{}\"\n\
+             peer_listen = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\nwitness = \"{}\"\n",
+            data.display().to_string(),
+            own.client,
+            own.peer,
+            peer.peer,
+            self.witness_url()
+        )
+    }
+
+    /// Where everything is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The configuration file of an appliance.
+    pub fn config_path(&self, appliance: ApplianceId) -> PathBuf {
+        self.dir.join(format!("{}.toml", letter(appliance)))
+    }
+
+    /// Where an appliance serves clients.
+    pub fn client_url(&self, appliance: ApplianceId) -> String {
+        format!("http://127.0.0.1:{}", self.ports.get(appliance).client)
+    }
+
+    /// Where the witness is.
+    pub fn witness_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.witness_port)
+    }
+
+    fn program(&self, name: &str, log: &str, args: &[&str]) -> Program {
+        Program {
+            name: name.into(),
+            path: self.launcher.duet().to_owned(),
+            args: args.iter().map(Into::into).collect(),
+            env: Vec::new(),
+            log: self.dir.join(log),
+        }
+    }
+
+    /// Starts the witness and waits until it listens.
+    pub async fn start_witness(&mut self) -> Result<(), Failure> {
+        let listen = format!("127.0.0.1:{}", self.witness_port);
+        let data = self.dir.join("witness").display().to_string();
+        let program =
+            self.program("the witness", "witness.log", &["witness", "--listen", &listen, "--data", &data]);
+        let mut running = self.launcher.start(&program)?;
+        let start = Instant::now();
+        while tokio::net::TcpStream::connect(&listen).await.is_err() {
+            if running.ended().is_some() || start.elapsed() > START_LIMIT {
+                return Err(running.failure("did not start"));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        self.witness = Some(running);
+        Ok(())
+    }
+
+    /// Makes the pair, with `appliance` as its first member.
+    pub async fn init(&self, appliance: ApplianceId) -> Result<(), Failure> {
+        let config = self.config_path(appliance).display().to_string();
+        let program = self.program("duet init", "init.log", &["init", "--config", &config]);
+        let mut running = self.launcher.start(&program)?;
+        match running.wait(INIT_LIMIT).await {
+            Some(status) if status.success() => Ok(()),
+            _ => Err(running.failure("failed")),
+        }
+    }
+
+    /// Starts an appliance and waits until it tells its status.
+    pub async fn start(&mut self, appliance: ApplianceId) -> Result<(), Failure> {
+        let config = self.config_path(appliance).display().to_string();
+        let log = format!("{}.log", letter(appliance));
+        let program = self.program(&format!("appliance {appliance}"), &log, &["serve", "--config", &config]);
+        let mut running = self.launcher.start(&program)?;
+        let start = Instant::now();
+        while ask(&self.client_url(appliance), STATUS_DEADLINE).await.is_err() {
+            if running.ended().is_some() || start.elapsed() > START_LIMIT {
+                return Err(running.failure("did not start"));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        *self.appliances.get_mut(appliance) = Some(running);
+        Ok(())
+    }
+
+    /// Starts all three as a new pair with `A` as its first member, and waits until both are in sync.
+    pub async fn start_new(&mut self) -> Result<(), Failure> {
+        self.start_witness().await?;
+        self.init(ApplianceId::A).await?;
+        self.start(ApplianceId::A).await?;
+        self.start(ApplianceId::B).await?;
+        let start = Instant::now();
+        while !in_sync(&self.look().await) {
+            if start.elapsed() > START_LIMIT {
+                return Err(self.failure(ApplianceId::B, "is not in sync with A"));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// The process of an appliance, while it was not stopped.
+    pub fn appliance(&mut self, appliance: ApplianceId) -> Option<&mut Running> {
+        self.appliances.get_mut(appliance).as_mut()
+    }
+
+    /// The process of the witness.
+    pub fn witness(&mut self) -> Option<&mut Running> {
+        self.witness.as_mut()
+    }
+
+    /// Waits for a process that was told to stop; anything but a clean end is a failure.
+    pub async fn wait_stopped(&mut self, appliance: ApplianceId, limit: Duration) -> Result<(), Failure> {
+        let Some(mut running) = self.appliances.get_mut(appliance).take() else { return Ok(()) };
+        match running.wait(limit).await {
+            Some(status) if status.success() => Ok(()),
+            Some(_) => Err(running.failure("did not shut down cleanly")),
+            None => Err(running.failure(&format!("did not shut down within {} s", limit.as_secs()))),
+        }
+    }
+
+    /// Kills an appliance with SIGKILL and waits for its end.
+    pub fn crash(&mut self, appliance: ApplianceId) {
+        if let Some(running) = self.appliances.get_mut(appliance).take() {
+            drop(running);
+        }
+    }
+
+    /// What an appliance tells of itself.
+    pub async fn status(&self, appliance: ApplianceId) -> Result<StatusReport, String> {
+        ask(&self.client_url(appliance), STATUS_DEADLINE).await
+    }
+
+    /// What both tell.
+    pub async fn look(&self) -> PairView {
+        let see = async |appliance: ApplianceId| {
+            let url = self.client_url(appliance);
+            match ask(&url, STATUS_DEADLINE).await {
+                Ok(report) => Seen::Up(Box::new(report)),
+                Err(reason) => Seen::Down { appliance: Some(appliance.to_string()), url: Some(url), reason },
+            }
+        };
+        let (first, second) = tokio::join!(see(ApplianceId::A), see(ApplianceId::B));
+        PairView { first, second }
+    }
+
+    /// A failure of an appliance, with the end of its log.
+    pub fn failure(&mut self, appliance: ApplianceId, what: &str) -> Failure {
+        match self.appliance(appliance) {
+            Some(running) => running.failure(what),
+            None => {
+                let log = self.dir.join(format!("{}.log", letter(appliance)));
+                let text = std::fs::read_to_string(&log).unwrap_or_default();
+                let lines: Vec<&str> = text.lines().collect();
+                Failure::new(format!("appliance {appliance} {what} (it does not run)"), format!("its log: {}", log.display()))
+                    .with_details(lines[lines.len().saturating_sub(12)..].join("\n"))
+            }
+        }
+    }
+
+    /// Process ids: appliances and, last, the witness.
+    pub fn pids(&self) -> Vec<u32> {
+        [&self.appliances.a, &self.appliances.b, &self.witness].into_iter().flatten().map(Running::pid).collect()
+    }
+
+    /// Ends everything softly: the secondary first, so that nothing has to be handed over.
+    pub async fn stop_softly(&mut self, limit: Duration) -> Result<(), Failure> {
+        let primary = self.look().await.primary().map(|report| report.appliance.clone());
+        let last = if primary.as_deref() == Some("B") { ApplianceId::B } else { ApplianceId::A };
+        for appliance in [last.peer(), last] {
+            if let Some(running) = self.appliance(appliance) {
+                running.terminate();
+            }
+            self.wait_stopped(appliance, limit).await?;
+        }
+        if let Some(mut witness) = self.witness.take() {
+            witness.terminate();
+            witness.wait(limit).await;
+        }
+        Ok(())
+    }
+}
+
+/// Whether one is primary and the other a secondary in sync, with everything.
+pub fn in_sync(view: &PairView) -> bool {
+    let Some(primary) = view.primary() else { return false };
+    let both = primary.conf.as_ref().is_some_and(|conf| conf.in_sync.len() == 2);
+    let secondary = view.reports().find(|report| report.appliance != primary.appliance);
+    let same = |other: &StatusReport| {
+        other.role == "secondary" && other.conf == primary.conf && other.lsn == primary.lsn
+    };
+    both && primary.serving && secondary.is_some_and(same)
+}
+
+/// "a" or "b", for names of files.
+fn letter(appliance: ApplianceId) -> String {
+    appliance.to_string().to_lowercase()
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("{}: {}", path.display(), io_words(error)), "give another --dir DIR")
+}

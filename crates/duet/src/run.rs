@@ -1,0 +1,90 @@
+//! Carries out a command line.
+
+use crate::cli::{ApplianceArgs, BenchCommand, Cli, Command, EndpointArgs, Operation, VersionArgs};
+use crate::error::{Exit, Failure};
+use crate::terminal::print;
+use crate::{appliance, bench, demo, order, process, status, witness};
+
+/// Where an appliance serves clients unless it is told otherwise: etcd's port.
+const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:2379";
+
+/// Carries out what was asked for and tells how the process ends.
+pub fn run(cli: Cli) -> Result<Exit, Failure> {
+    match cli.command {
+        Command::Demo(args) => block_on(demo::run(&args)),
+        Command::Init(args) => block_on(appliance::init(&args)),
+        Command::Serve(args) => serving_runtime()?.block_on(appliance::serve(&args)),
+        Command::Witness(args) => block_on(witness::run(&args)),
+        Command::Status(args) => {
+            let endpoints = endpoints(&args.endpoints)?;
+            block_on(status::run(&endpoints, args.json, args.watch))
+        }
+        Command::Stop(args) => {
+            let endpoints = endpoints(&args.endpoints)?;
+            block_on(order::stop(&args, &endpoints))
+        }
+        Command::Switchover(args) => {
+            let endpoints = endpoints(&args.endpoints)?;
+            block_on(order::switchover(&args, &endpoints))
+        }
+        Command::Bench(BenchCommand::Put(args)) => block_on(bench::run_load(Operation::Put, &args)),
+        Command::Bench(BenchCommand::Get(args)) => block_on(bench::run_load(Operation::Get, &args)),
+        Command::Bench(BenchCommand::Compare(args)) => block_on(bench::compare::run(&args)),
+        Command::Version(args) => Ok(version(&args)),
+        Command::Warden => {
+            process::run_warden(std::io::stdin().lock());
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// A small runtime for commands that mostly wait.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| no_runtime(&e))?;
+    runtime.block_on(work)
+}
+
+/// The runtime of an appliance's network side.
+fn serving_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(appliance::NETWORK_THREADS)
+        .thread_name("duet-network")
+        .enable_all()
+        .build()
+        .map_err(|error| no_runtime(&error))
+}
+
+fn no_runtime(error: &std::io::Error) -> Failure {
+    Failure::new(format!("cannot start: {error}"), "is a limit on threads or open files too low?")
+}
+
+/// Whom to ask: flags, a configuration file, or this machine's usual port.
+fn endpoints(args: &EndpointArgs) -> Result<Vec<String>, Failure> {
+    if let Some(path) = &args.config {
+        let args = ApplianceArgs { config: Some(path.clone()), ..ApplianceArgs::default() };
+        return Ok(vec![appliance::config(&args)?.client_url]);
+    }
+    let given = if args.endpoints.is_empty() { vec![DEFAULT_ENDPOINT.to_owned()] } else { args.endpoints.clone() };
+    for endpoint in &given {
+        crate::http::authority(endpoint).map_err(|error| {
+            Failure::usage(format!("--endpoint {endpoint}: {error}"), "for example --endpoint http://127.0.0.1:2379")
+        })?;
+    }
+    if given.len() > 2 {
+        return Err(Failure::usage("a pair has two appliances", "give --endpoint once or twice"));
+    }
+    Ok(given)
+}
+
+fn version(args: &VersionArgs) -> Exit {
+    let version = env!("CARGO_PKG_VERSION");
+    if args.json {
+        print(&format!("{{\"duet\":\"{version}\",\"etcd_api\":\"{ETCD_API}\"}}\n"));
+    } else {
+        print(&format!("duet {version} (etcd v3 API, level {ETCD_API})\n"));
+    }
+    Exit::Done
+}
+
+/// The release of etcd whose API is served.
+const ETCD_API: &str = "3.5";
