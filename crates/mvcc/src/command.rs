@@ -9,8 +9,8 @@ use bytes::Bytes;
 use crate::{
     codec::{DecodeError, Reader, write_bytes, write_signed, write_unsigned},
     request::{
-        Compare, CompareResult, CompareTarget, DeleteRangeRequest, Operation, PutRequest, RangeRequest, SortOrder,
-        SortTarget, TxnRequest,
+        Compare, CompareResult, CompareTarget, DeleteRangeRequest, Operation, PutRequest, RangeRequest,
+        SortOrder, SortTarget, TxnRequest,
     },
 };
 

@@ -90,7 +90,9 @@ impl Error {
             | Error::InvalidSortOption
             | Error::RequestTooLarge => ErrorCode::InvalidArgument,
             Error::NoSpace => ErrorCode::ResourceExhausted,
-            Error::Compacted { .. } | Error::FutureRevision | Error::LeaseTtlTooLarge => ErrorCode::OutOfRange,
+            Error::Compacted { .. } | Error::FutureRevision | Error::LeaseTtlTooLarge => {
+                ErrorCode::OutOfRange
+            }
             Error::LeaseNotFound => ErrorCode::NotFound,
             Error::LeaseExists => ErrorCode::FailedPrecondition,
             Error::Storage(_) => ErrorCode::Internal,

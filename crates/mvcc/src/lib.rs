@@ -8,12 +8,17 @@
 //! The order of use: [`validate_put`] and its siblings at the edge, [`Command::encode`] into the log,
 //! [`Store::apply`] on both appliances once committed, [`Store::range`] and [`Store::events`] for readers.
 
+mod cache;
 mod codec;
 mod command;
+mod entry;
 mod error;
 mod event;
+mod index;
 mod key_range;
 mod lease;
+mod pending;
+mod record;
 mod request;
 mod revision;
 mod source;

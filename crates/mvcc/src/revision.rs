@@ -9,6 +9,11 @@ use std::fmt;
 /// Length in bytes of [`Revision::to_key`].
 pub const REVISION_KEY_BYTES: usize = 16;
 
+/// A number of things in memory, as etcd's messages count them.
+pub(crate) fn count_of(things: usize) -> i64 {
+    i64::try_from(things).expect("no memory holds 2^63 things")
+}
+
 /// Position of one change: `main` is the transaction (etcd's `mod_revision`), `sub` the change inside it, from 0.
 ///
 /// Both are never negative in a stored change.

@@ -1,16 +1,46 @@
-//! The store (signatures first; the bodies follow).
+//! The store: etcd's data model, whole.
+//!
+//! Owns the state and its one door for changes, [`Store::apply`]; the modules below own one concern each. Invariants:
+//! a command changes everything it names or nothing; answers and events follow from the commands applied alone, never
+//! from the cache, from checkpoints or from how far a compaction has come.
+
+mod checkpoint;
+mod compaction;
+mod digest;
+mod history;
+mod range;
+mod transaction;
+mod txn;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::{
+    checkpoint::{Checkpoint, RestoreError},
+    digest::HashKv,
+};
 use crate::{
-    DecodeError, Error, Event, EventBatch, EventLimits, KeyRange, KeyValue, LeaseInfo, RangeRequest, RangeResponse,
-    Response, Revision, RevisionSource, SourceError, TxnRequest, TxnResponse, command::Command,
+    cache::RecordCache,
+    command::Command,
+    error::Error,
+    event::Event,
+    index::KeyIndex,
+    lease::{LeaseInfo, Leases},
+    pending::Pending,
+    request::Response,
+    revision::Revision,
+    source::RevisionSource,
 };
 
 /// Default budget in bytes for latest records that are kept in memory after their checkpoint.
 pub const DEFAULT_CACHE_BYTES: usize = 32 << 20;
+
+/// Revision of an empty store: etcd counts from here.
+const EMPTY_REVISION: i64 = 1;
+
+/// Compacted revision before the first compaction, as etcd reports it.
+const NOT_COMPACTED: i64 = -1;
 
 /// What applying one command gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,28 +51,6 @@ pub struct Applied {
     pub result: Result<Response, Error>,
     /// What watchers see of it, in order.
     pub events: Vec<Event>,
-}
-
-/// One atomic write for the engine: first the puts, then the deletes, and the meta.
-#[derive(Debug, Clone)]
-pub struct Checkpoint {
-    /// Records to add, ascending. Shared with the store.
-    pub puts: Arc<Vec<(Revision, Bytes)>>,
-    /// Records dead by compaction, in no particular order; may name ones that the engine does not have.
-    pub deletes: Vec<Revision>,
-    /// What the store needs besides the records to be restored; replaces the former meta.
-    pub meta: Bytes,
-}
-
-/// A hash of the visible history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HashKv {
-    /// The hash: equal on two appliances with equal history.
-    pub hash: u32,
-    /// The revision it covers the history up to.
-    pub hash_revision: i64,
-    /// The compacted revision that it covers the history from; -1 if nothing was compacted.
-    pub compacted_revision: i64,
 }
 
 /// Sizes, for metrics and for deciding when to checkpoint.
@@ -60,156 +68,109 @@ pub struct Statistics {
     pub cached_bytes: usize,
 }
 
-/// What a checkpoint left cannot be restored: the appliance's data is damaged.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RestoreError {
-    /// The meta is malformed.
-    #[error("checkpoint meta: {0}")]
-    Meta(DecodeError),
-    /// A record is malformed.
-    #[error("record {revision}: {error}")]
-    Record {
-        /// Which.
-        revision: Revision,
-        /// How.
-        error: DecodeError,
-    },
-    /// Records are not ascending, or lie above the revision of the meta.
-    #[error("record {0} is out of order")]
-    OutOfOrder(Revision),
-    /// A record contradicts the ones before it or the leases of the meta.
-    #[error("record {0} contradicts the rest")]
-    Contradiction(Revision),
-    /// The engine failed.
-    #[error("storage: {0}")]
-    Source(#[from] SourceError),
-}
-
-/// etcd's data model.
+/// etcd's data model as a state machine: see the crate's documentation.
 pub struct Store {
-    _history: Arc<dyn RevisionSource>,
+    history: Arc<dyn RevisionSource>,
+    index: KeyIndex,
+    pending: Pending,
+    cache: RecordCache,
+    leases: Leases,
+    revision: i64,
+    compacted: i64,
+    /// Where the running compaction goes on; `None` if none runs.
+    compaction: Option<Box<[u8]>>,
+    /// Records that the index has forgotten and the engine may still hold.
+    dead: Vec<Revision>,
 }
 
-#[allow(unused_variables, clippy::unimplemented)]
 impl Store {
-    /// An empty store, at revision 1.
+    /// An empty store, at revision 1. `history` is the engine that the store's checkpoints will go to.
     pub fn new(history: Arc<dyn RevisionSource>) -> Store {
-        Store { _history: history }
+        Store {
+            history,
+            index: KeyIndex::default(),
+            pending: Pending::default(),
+            cache: RecordCache::new(DEFAULT_CACHE_BYTES),
+            leases: Leases::default(),
+            revision: EMPTY_REVISION,
+            compacted: NOT_COMPACTED,
+            compaction: None,
+            dead: Vec::new(),
+        }
     }
 
-    /// The store as a completed checkpoint left it.
-    ///
-    /// # Errors
-    /// [`RestoreError`].
-    pub fn restore(
-        history: Arc<dyn RevisionSource>,
-        meta: &Bytes,
-        records: impl IntoIterator<Item = Result<(Revision, Bytes), SourceError>>,
-    ) -> Result<Store, RestoreError> {
-        unimplemented!()
-    }
-
-    /// Changes the budget for cached records, in bytes.
+    /// Changes the budget for cached records, in bytes. Changes no answer.
     pub fn set_cache_bytes(&mut self, bytes: usize) {
-        unimplemented!()
+        self.cache.set_budget(bytes);
     }
 
-    /// Applies one command.
+    /// Applies one command, which the server has validated (see [`validate_put`](crate::validate_put) and its
+    /// siblings). A refused command changes nothing at all.
     pub fn apply(&mut self, command: &Command) -> Applied {
-        unimplemented!()
+        let before = self.revision;
+        let outcome = match command {
+            Command::Put(request) => self.apply_put(request),
+            Command::DeleteRange(request) => self.apply_delete_range(request),
+            Command::Txn(request) => self.apply_txn(request),
+            Command::Compact { revision } => {
+                self.compact(*revision).map(|()| (Response::Compact, Vec::new()))
+            }
+            Command::LeaseGrant { id, ttl } => self
+                .leases
+                .grant(*id, *ttl)
+                .map(|()| (Response::LeaseGrant { id: *id, ttl: *ttl }, Vec::new())),
+            Command::LeaseRevoke { id } => self.apply_lease_revoke(*id),
+        };
+        let (result, events) = match outcome {
+            Ok((response, events)) => (Ok(response), events),
+            Err(error) => (Err(error), Vec::new()),
+        };
+        let steps = i64::from(!events.is_empty());
+        assert!(self.revision == before + steps, "a command with events takes one revision, any other none");
+        assert!(
+            events.iter().all(|event| event.revision.main == self.revision),
+            "events are of that revision"
+        );
+        Applied { revision: self.revision, result, events }
     }
 
     /// The current revision.
     pub fn revision(&self) -> i64 {
-        unimplemented!()
+        self.revision
     }
 
     /// The compacted revision: reads and watches are possible from here on; -1 if nothing was compacted.
     pub fn compacted_revision(&self) -> i64 {
-        unimplemented!()
-    }
-
-    /// Reads a range.
-    ///
-    /// # Errors
-    /// As etcd.
-    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
-        unimplemented!()
-    }
-
-    /// Runs a transaction that [`TxnRequest::is_read_only`].
-    ///
-    /// # Errors
-    /// As etcd.
-    pub fn read_only_txn(&self, request: &TxnRequest) -> Result<TxnResponse, Error> {
-        unimplemented!()
+        self.compacted
     }
 
     /// One lease, with its keys if wanted; `None` if it does not exist.
     pub fn lease_time_to_live(&self, id: i64, want_keys: bool) -> Option<LeaseInfo> {
-        unimplemented!()
+        let granted_ttl = self.leases.ttl(id)?;
+        let keys = self.leases.keys(id).filter(|_| want_keys);
+        let keys = keys.map(|keys| keys.map(Bytes::copy_from_slice).collect()).unwrap_or_default();
+        Some(LeaseInfo { granted_ttl, keys })
     }
 
     /// The ids of all leases, ascending.
     pub fn leases(&self) -> Vec<i64> {
-        unimplemented!()
+        self.leases.iter().map(|(id, _)| id).collect()
     }
 
-    /// The history of a range from a revision on, in bounded pieces: call again from `next_revision` until that
-    /// is above [`Store::revision`].
-    ///
-    /// # Errors
-    /// [`Error::Compacted`] below the compacted revision; [`Error::Storage`].
-    pub fn events(
-        &self,
-        range: &KeyRange,
-        from_revision: i64,
-        limits: EventLimits,
-    ) -> Result<EventBatch, Error> {
-        unimplemented!()
-    }
-
-    /// The key's content before the event; `None` if there was none or it is compacted.
-    ///
-    /// # Errors
-    /// [`Error::Storage`].
-    pub fn previous_key_value(&self, event: &Event) -> Result<Option<KeyValue>, Error> {
-        unimplemented!()
-    }
-
-    /// Freezes what was applied since the last checkpoint, to be written to the engine outside of the lock.
-    pub fn begin_checkpoint(&mut self) -> Checkpoint {
-        unimplemented!()
-    }
-
-    /// The engine holds the checkpoint durably: forget what is in it.
-    pub fn finish_checkpoint(&mut self) {
-        unimplemented!()
-    }
-
-    /// Visits up to `max_keys` keys and drops their dead versions; true if there is more to do.
-    pub fn compact_step(&mut self, max_keys: usize) -> bool {
-        unimplemented!()
-    }
-
-    /// Hashes the visible history up to a revision (0: the current one).
-    ///
-    /// # Errors
-    /// [`Error::Compacted`], [`Error::FutureRevision`], [`Error::Storage`].
-    pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
-        unimplemented!()
-    }
-
-    /// A digest of the whole logical state, for tests.
-    ///
-    /// # Errors
-    /// [`Error::Storage`].
-    pub fn state_digest(&self) -> Result<u64, Error> {
-        unimplemented!()
+    /// The ids of all leases with the time to live that each was granted, in seconds: what a new primary starts its
+    /// expiry clock from.
+    pub fn lease_ttls(&self) -> Vec<(i64, i64)> {
+        self.leases.iter().collect()
     }
 
     /// Sizes.
     pub fn statistics(&self) -> Statistics {
-        unimplemented!()
+        Statistics {
+            index_keys: self.index.len(),
+            pending_records: self.pending.len(),
+            pending_bytes: self.pending.bytes(),
+            pending_deletes: self.dead.len(),
+            cached_bytes: self.cache.bytes(),
+        }
     }
 }

@@ -3,7 +3,10 @@
 //! Owns etcd's order of checks (it decides which of two errors a client sees) and the rule that one transaction
 //! changes a key at most once, also across nested transactions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use bytes::Bytes;
 
@@ -141,49 +144,39 @@ impl Changes {
     }
 }
 
-/// A union of key ranges: start to exclusive end (`None`: no end), disjoint and not touching.
+/// A union of key ranges: start to exclusive end, disjoint and not touching.
 ///
 /// Kept merged so that a large transaction costs a logarithm per key, not a walk over all deletes.
 #[derive(Default)]
 struct Spans {
-    spans: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    spans: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Spans {
     fn insert(&mut self, range: &KeyRange) {
-        if range.is_empty() {
-            return;
-        }
-        let end = match range {
+        match range {
             KeyRange::Single(key) => {
                 let mut successor = key.to_vec();
                 successor.push(0);
-                Some(successor)
+                self.insert_span(key.to_vec(), successor);
             }
-            KeyRange::From(_) => None,
-            KeyRange::Between(_, end) => Some(end.to_vec()),
-        };
-        self.insert_span(range.start().to_vec(), end);
+            KeyRange::Between(start, end) if start < end => self.insert_span(start.to_vec(), end.to_vec()),
+            // etcd takes the end of a from-key range literally here, so that it overlaps nothing: a transaction may
+            // put a key and delete everything from a key on. Real clients may do so; both changes count, in order.
+            KeyRange::Between(..) | KeyRange::From(_) => {}
+        }
     }
 
-    fn insert_span(&mut self, mut start: Vec<u8>, mut end: Option<Vec<u8>>) {
+    fn insert_span(&mut self, mut start: Vec<u8>, mut end: Vec<u8>) {
         // Swallow every span that overlaps or touches, from the last one that starts at or below our end.
-        loop {
-            let below = match &end {
-                Some(end) => self.spans.range(..=end.clone()).next_back(),
-                None => self.spans.iter().next_back(),
-            };
-            let Some((other_start, other_end)) = below else { break };
-            if other_end.as_ref().is_some_and(|other_end| *other_end < start) {
+        while let Some((other_start, other_end)) = self.spans.range(..=end.clone()).next_back() {
+            if *other_end < start {
                 break;
             }
             let (other_start, other_end) = (other_start.clone(), other_end.clone());
             self.spans.remove(&other_start);
             start = start.min(other_start);
-            end = match (end, other_end) {
-                (Some(left), Some(right)) => Some(left.max(right)),
-                _ => None,
-            };
+            end = end.max(other_end);
         }
         self.spans.insert(start, end);
     }
@@ -195,9 +188,7 @@ impl Spans {
     }
 
     fn contains(&self, key: &[u8]) -> bool {
-        self.spans
-            .range::<[u8], _>((std::ops::Bound::Unbounded, std::ops::Bound::Included(key)))
-            .next_back()
-            .is_some_and(|(_, end)| end.as_ref().is_none_or(|end| key < end.as_slice()))
+        let bounds = (Bound::Unbounded, Bound::Included(key));
+        self.spans.range::<[u8], _>(bounds).next_back().is_some_and(|(_, end)| key < end.as_slice())
     }
 }

@@ -1,0 +1,204 @@
+//! Checkpoints and the restoring from them.
+//!
+//! Owns what goes to the engine: the records applied since the last checkpoint, the revisions that died by
+//! compaction, and a small meta (revisions and leases). Beginning one shares, it does not copy, so the store's lock
+//! is held for microseconds. Invariant: a restored store equals the one that began the checkpoint, in all that can be
+//! seen.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Store;
+use crate::{
+    codec::{DecodeError, Reader, write_signed, write_unsigned},
+    entry::Head,
+    event::{Event, EventKind},
+    key_range::KeyRange,
+    record,
+    revision::Revision,
+    source::{RevisionSource, SourceError},
+};
+
+/// Format of the meta.
+const META_FORMAT: u8 = 1;
+
+/// One atomic write for the engine: first the puts, then the deletes, and the meta.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// Records to add, ascending. Shared with the store.
+    pub puts: Arc<Vec<(Revision, Bytes)>>,
+    /// Records dead by compaction, in no particular order; may name ones that the engine does not have, and ones
+    /// among the puts.
+    pub deletes: Vec<Revision>,
+    /// What the store needs besides the records to be restored; replaces the former meta.
+    pub meta: Bytes,
+}
+
+/// What a checkpoint left cannot be restored: the appliance's data is damaged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// The meta is malformed.
+    #[error("checkpoint meta: {0}")]
+    Meta(#[from] DecodeError),
+    /// A record is malformed.
+    #[error("record {revision}: {error}")]
+    Record {
+        /// Which.
+        revision: Revision,
+        /// How.
+        error: DecodeError,
+    },
+    /// Records are not ascending, or lie above the revision of the meta.
+    #[error("record {0} is out of order")]
+    OutOfOrder(Revision),
+    /// A record contradicts the ones before it or the leases of the meta.
+    #[error("record {0} contradicts the rest")]
+    Contradiction(Revision),
+    /// The engine failed.
+    #[error("storage: {0}")]
+    Source(#[from] SourceError),
+}
+
+impl Store {
+    /// Freezes what was applied since the last checkpoint, to be written to the engine outside of the store's lock
+    /// and then to be confirmed by [`Store::finish_checkpoint`]. Commands may be applied meanwhile.
+    ///
+    /// # Panics
+    /// If the former checkpoint was not finished. One that the engine could not write is fatal: the store has to be
+    /// restored from what the engine holds.
+    pub fn begin_checkpoint(&mut self) -> Checkpoint {
+        let puts = self.pending.freeze();
+        assert!(puts.last().is_none_or(|(revision, _)| revision.main == self.revision), "all is in it");
+        Checkpoint { puts, deletes: std::mem::take(&mut self.dead), meta: self.encode_meta() }
+    }
+
+    /// The engine holds the checkpoint durably: drops from memory what is in it.
+    ///
+    /// # Panics
+    /// If none was begun.
+    pub fn finish_checkpoint(&mut self) {
+        self.pending.drop_frozen();
+    }
+
+    fn encode_meta(&self) -> Bytes {
+        let leases = self.leases.iter();
+        let mut output = Vec::with_capacity(32 + 16 * leases.len());
+        output.push(META_FORMAT);
+        write_signed(&mut output, self.revision);
+        write_signed(&mut output, self.compacted);
+        output.push(u8::from(self.compaction.is_some()));
+        write_unsigned(&mut output, leases.len() as u64);
+        for (id, ttl) in leases {
+            write_signed(&mut output, id);
+            write_signed(&mut output, ttl);
+        }
+        Bytes::from(output)
+    }
+
+    fn decode_meta(&mut self, meta: &Bytes) -> Result<(), DecodeError> {
+        let mut reader = Reader::new(meta.clone());
+        let format = reader.byte()?;
+        if format != META_FORMAT {
+            return Err(DecodeError::UnknownFormat(format));
+        }
+        self.revision = reader.signed()?;
+        self.compacted = reader.signed()?;
+        if self.revision < super::EMPTY_REVISION
+            || !(super::NOT_COMPACTED..=self.revision).contains(&self.compacted)
+        {
+            return Err(DecodeError::MalformedInteger);
+        }
+        self.compaction = match reader.byte()? {
+            0 => None,
+            1 => Some(Box::default()),
+            tag => return Err(DecodeError::UnknownTag(tag)),
+        };
+        for _ in 0..reader.length()? {
+            let (id, ttl) = (reader.signed()?, reader.signed()?);
+            self.leases.grant(id, ttl).map_err(|_| DecodeError::MalformedInteger)?;
+        }
+        reader.finish()
+    }
+
+    /// The store as a completed checkpoint left it, from the engine's meta and all of its records, ascending.
+    ///
+    /// The records' bytes may stay in the cache: they should not be slices of much larger buffers.
+    ///
+    /// # Errors
+    /// [`RestoreError`]: the engine's content is damaged, nothing may be served from it.
+    pub fn restore(
+        history: Arc<dyn RevisionSource>,
+        meta: &Bytes,
+        records: impl IntoIterator<Item = Result<(Revision, Bytes), SourceError>>,
+    ) -> Result<Store, RestoreError> {
+        let mut store = Store::new(history);
+        store.decode_meta(meta)?;
+        let mut last = Revision::ZERO;
+        for item in records {
+            let (revision, bytes) = item?;
+            if revision <= last || revision.main > store.revision || u32::try_from(revision.sub).is_err() {
+                return Err(RestoreError::OutOfOrder(revision));
+            }
+            last = revision;
+            store.restore_record(revision, bytes)?;
+        }
+        store.attach_leases()?;
+        Ok(store)
+    }
+
+    fn restore_record(&mut self, revision: Revision, bytes: Bytes) -> Result<(), RestoreError> {
+        let event = record::decode(revision, bytes.clone())
+            .map_err(|error| RestoreError::Record { revision, error })?;
+        if event.key_value.create_revision > revision.main {
+            return Err(RestoreError::Contradiction(revision));
+        }
+        let Store { index, cache, .. } = self;
+        let mut follows = true;
+        let before = index.push(&event.key_value.key, |before| {
+            follows = before.is_none_or(|before| continues(before, &event));
+            let key_value = &event.key_value;
+            match event.kind {
+                EventKind::Delete => Head::deleted(revision),
+                EventKind::Put => {
+                    Head::live(revision, key_value.create_revision, key_value.version, key_value.lease)
+                        .in_slot(cache.insert(revision, bytes))
+                }
+            }
+        });
+        if let Some(before) = before {
+            cache.remove(before.slot, before.revision());
+        }
+        if follows { Ok(()) } else { Err(RestoreError::Contradiction(revision)) }
+    }
+
+    /// Hangs the live keys on their leases again, which the records name.
+    fn attach_leases(&mut self) -> Result<(), RestoreError> {
+        let Store { index, leases, .. } = self;
+        let mut contradiction = None;
+        index.walk(&KeyRange::all(), |key, entry| {
+            let head = entry.head();
+            if head.lease == 0 {
+                return;
+            }
+            if leases.exists(head.lease) {
+                leases.move_key(key, 0, head.lease);
+            } else {
+                contradiction = Some(head.revision());
+            }
+        });
+        contradiction.map_or(Ok(()), |revision| Err(RestoreError::Contradiction(revision)))
+    }
+}
+
+/// Whether a record can be the next one of a key.
+fn continues(before: &Head, event: &Event) -> bool {
+    let key_value = &event.key_value;
+    match (event.kind, before.is_live()) {
+        (EventKind::Put, true) => {
+            key_value.create_revision == before.created && key_value.version == before.version + 1
+        }
+        (EventKind::Put, false) => key_value.create_revision == event.revision.main && key_value.version == 1,
+        (EventKind::Delete, is_live) => is_live,
+    }
+}

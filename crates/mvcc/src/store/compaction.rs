@@ -1,0 +1,36 @@
+//! Compaction: forgetting history below a revision.
+//!
+//! Owns its two halves. The command moves the compacted revision and thereby what can be seen, at once. The removal
+//! from index and engine follows in bounded steps, at any time and over restarts, and changes nothing that can be
+//! seen. Invariant: all versions of one key go in one step, so a checkpoint never holds half of them.
+
+use super::Store;
+use crate::error::Error;
+
+impl Store {
+    /// Moves the compacted revision and schedules the removal.
+    pub(super) fn compact(&mut self, revision: i64) -> Result<(), Error> {
+        if revision <= self.compacted {
+            return Err(Error::Compacted { compacted_revision: self.compacted });
+        }
+        if revision > self.revision {
+            return Err(Error::FutureRevision);
+        }
+        self.compacted = revision;
+        // From the start, also if an older compaction was under way: it left keys before its position alone that
+        // have dead versions now.
+        self.compaction = Some(Box::default());
+        Ok(())
+    }
+
+    /// Does a part of the removal: visits about `max_keys` keys (at least one leaf of the index). True if there is
+    /// more to do. The removed records are in the next checkpoint's deletes.
+    pub fn compact_step(&mut self, max_keys: usize) -> bool {
+        let Some(start) = self.compaction.take() else { return false };
+        let Store { index, dead, compacted, .. } = self;
+        self.compaction = index.visit_from(&start, max_keys.max(1), |entry| {
+            entry.compact(*compacted, |revision| dead.push(revision))
+        });
+        self.compaction.is_some()
+    }
+}
