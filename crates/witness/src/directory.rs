@@ -61,7 +61,7 @@ pub fn prepare(directory: &Path) -> Result<(), PrepareError> {
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     /// Make the directory, mount the share, or allow writing.
-    #[error("cannot make {directory:?} a witness directory: {source}")]
+    #[error("cannot make {} a witness directory: {source}", directory.display())]
     Directory {
         /// The directory.
         directory: PathBuf,
@@ -103,8 +103,8 @@ impl DirectoryRegister {
     ) -> Result<T, Reason> {
         let Some(slot) = Slot::take(&self.calls) else {
             return Err(Reason::new(format!(
-                "{MAX_HANGING_CALLS} earlier calls to {:?} still hang: is the file system's server up?",
-                self.place.directory
+                "{MAX_HANGING_CALLS} earlier calls to {} still hang: is the file system's server up?",
+                self.place.directory.display()
             )));
         };
         let place = Arc::clone(&self.place);

@@ -1,7 +1,7 @@
 //! The witness of a pair: one tiny record, changed only by compare-and-set, and never any user data.
 //!
 //! [`Register`] is the one trait, over bytes. Its back ends are Duet's own witness server ([`client`], [`server`])
-//! and a directory on a shared file system ([`directory`]); `open` picks one from a URL. `record` turns the
+//! and a directory on a shared file system ([`directory`]); [`open()`] picks one from a URL. [`record`] turns the
 //! protocol's record into bytes and back. [`conformance`] is the suite that every back end has to pass: a back end
 //! that passes it may be trusted with a pair's safety.
 
@@ -11,9 +11,13 @@ pub mod directory;
 mod http_names;
 pub mod memory;
 pub mod name;
+pub mod open;
+pub mod record;
 pub mod register;
 pub mod server;
 mod stored;
 
 pub use name::{ClusterName, ClusterNameError};
+pub use open::{OpenError, WitnessUrl, open};
+pub use record::RecordError;
 pub use register::{BoxFuture, ReadOutcome, Reason, Register, Version, WriteOutcome};

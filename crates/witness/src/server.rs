@@ -32,7 +32,7 @@ const MAX_CONNECTIONS: usize = 16 * 1024;
 /// From this many connections on each is closed after its answer, so that more pairs than connections can be served in turn.
 const CROWDED_CONNECTIONS: usize = MAX_CONNECTIONS / 4 * 3;
 /// How long a connection may be silent, or take to send a request's head. Appliances ask every 5 s.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Bytes of buffer for one connection: the least that hyper allows, and enough for any head and most records.
 const CONNECTION_BUFFER_BYTES: usize = 8 * 1024;
 /// How long requests under way may take to finish when the server stops.

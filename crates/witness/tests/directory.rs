@@ -13,7 +13,7 @@ use duet_witness::{BoxFuture, ReadOutcome, Reason, Register, Version, WriteOutco
 use tempfile::TempDir;
 
 /// Generous: the tests of promises must not fail because the machine is busy.
-const PATIENT: Duration = Duration::from_secs(60);
+const PATIENT: Duration = Duration::from_mins(1);
 
 struct Directory(TempDir);
 

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Generous: the tests of promises must not fail because the machine is busy.
-pub const PATIENT: Duration = Duration::from_secs(60);
+pub const PATIENT: Duration = Duration::from_mins(1);
 /// Data directory of a [`Process`].
 const DIRECTORY: &str = "DUET_WITNESS_TEST_SERVER";
 /// What a [`Process`] prints before its address.
@@ -88,16 +88,17 @@ impl Process {
             .stderr(Stdio::null())
             .spawn()
             .expect("a process");
-        let mut output = BufReader::new(child.stdout.take().expect("piped"));
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut process = Self { address: String::new(), child, output };
         let mut line = String::new();
-        loop {
+        while process.address.is_empty() {
             line.clear();
-            assert!(output.read_line(&mut line).expect("readable") > 0, "the process serves");
+            assert!(process.output.read_line(&mut line).expect("readable") > 0, "the process serves");
             if let Some(at) = line.find(SERVES) {
-                let address = line[at + SERVES.len()..].trim().to_owned();
-                return Self { address, child, output };
+                line[at + SERVES.len()..].trim().clone_into(&mut process.address);
             }
         }
+        process
     }
 
     pub fn kill(mut self) {

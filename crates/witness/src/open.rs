@@ -1,0 +1,249 @@
+//! From the URL in a configuration file to a register.
+//!
+//! | URL | witness |
+//! |---|---|
+//! | `http://host:port` | a Duet witness server |
+//! | `dir:/path` or `file:///path` | a directory on a shared file system |
+//!
+//! A typo is told in a sentence that shows the right form; nothing is guessed, as two appliances that guess differently
+//! would have two witnesses.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::uri::Authority;
+
+use crate::client::ServerRegister;
+use crate::directory::DirectoryRegister;
+use crate::register::DEFAULT_DEADLINE;
+use crate::{ClusterName, ClusterNameError, Register};
+
+/// Schemes of witnesses that are planned, so that they get an answer of their own.
+const PLANNED_SCHEMES: [&str; 7] = ["https", "s3", "az", "gs", "etcd", "etcds", "http+unix"];
+
+/// Opens the register of `cluster` at the witness with this URL; every call ends within [`DEFAULT_DEADLINE`].
+/// Nothing is contacted yet.
+///
+/// # Errors
+/// When the URL or the name has to be corrected.
+pub fn open(url: &str, cluster: &str) -> Result<Box<dyn Register>, OpenError> {
+    let url: WitnessUrl = url.parse()?;
+    Ok(url.register(cluster.parse()?, DEFAULT_DEADLINE))
+}
+
+/// Where a witness is; checked, but not contacted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WitnessUrl {
+    /// A Duet witness server.
+    Server {
+        /// `host:port`.
+        address: String,
+    },
+    /// A directory on a shared file system.
+    Directory {
+        /// An absolute path.
+        path: PathBuf,
+    },
+}
+
+impl WitnessUrl {
+    /// The register of `cluster` there; every call ends within `deadline`.
+    pub fn register(&self, cluster: ClusterName, deadline: Duration) -> Box<dyn Register> {
+        match self {
+            Self::Server { address } => Box::new(ServerRegister::new(address.clone(), cluster, deadline)),
+            Self::Directory { path } => Box::new(DirectoryRegister::new(path.clone(), cluster, deadline)),
+        }
+    }
+}
+
+impl FromStr for WitnessUrl {
+    type Err = OpenError;
+
+    fn from_str(url: &str) -> Result<Self, OpenError> {
+        if url.is_empty() {
+            return Err(OpenError::Empty);
+        }
+        if url.chars().any(|character| character.is_whitespace() || character.is_control()) {
+            return Err(OpenError::Space { url: url.to_owned() });
+        }
+        if url.starts_with('/') {
+            return Err(OpenError::NoScheme { url: url.to_owned(), hint: format!("dir:{url}") });
+        }
+        let Some((scheme, rest)) = url.split_once(':') else {
+            return Err(OpenError::NoScheme { url: url.to_owned(), hint: format!("http://{url}:PORT") });
+        };
+        match scheme {
+            "http" => server(url, rest),
+            "dir" | "file" => directory(url, rest),
+            planned if PLANNED_SCHEMES.contains(&planned) => {
+                Err(OpenError::NotSupported { scheme: planned.to_owned() })
+            }
+            // The colon of a bare host:port.
+            _ if !rest.starts_with('/') && rest.parse::<u16>().is_ok() => {
+                Err(OpenError::NoScheme { url: url.to_owned(), hint: format!("http://{url}") })
+            }
+            other => Err(OpenError::Scheme { scheme: other.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for WitnessUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server { address } => write!(f, "http://{address}"),
+            Self::Directory { path } => write!(f, "dir:{}", path.display()),
+        }
+    }
+}
+
+fn server(url: &str, rest: &str) -> Result<WitnessUrl, OpenError> {
+    let bad = |what: &'static str| OpenError::Server { url: url.to_owned(), what };
+    let rest = rest.strip_prefix("//").ok_or_else(|| bad("'//' is missing after 'http:'"))?;
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.contains(['/', '?', '#']) {
+        return Err(bad("nothing may follow the port"));
+    }
+    if authority.contains('@') {
+        return Err(bad("a user or password cannot be given"));
+    }
+    let authority: Authority = authority.parse().map_err(|_| bad("host and port are malformed"))?;
+    if authority.host().is_empty() {
+        return Err(bad("the host is missing"));
+    }
+    match authority.port_u16() {
+        Some(0) => Err(bad("port 0 is none")),
+        Some(port) => Ok(WitnessUrl::Server { address: format!("{}:{port}", authority.host()) }),
+        None if authority.as_str() != authority.host() => {
+            Err(bad("the port is not a number from 1 to 65535"))
+        }
+        None => Err(bad("the port is missing")),
+    }
+}
+
+fn directory(url: &str, rest: &str) -> Result<WitnessUrl, OpenError> {
+    let bad = |what: &'static str| OpenError::Directory { url: url.to_owned(), what };
+    let path = match rest.strip_prefix("//") {
+        Some(path) if !path.starts_with('/') => return Err(bad("a host cannot be given")),
+        Some(path) => path,
+        None => rest,
+    };
+    if !path.starts_with('/') {
+        return Err(bad("the path must be absolute"));
+    }
+    if path.contains(['%', '?', '#']) {
+        return Err(bad("'%', '?' and '#' cannot be in the path"));
+    }
+    Ok(WitnessUrl::Directory { path: PathBuf::from(path) })
+}
+
+/// The witness's URL or the cluster's name has to be corrected.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Give a URL.
+    #[error("the witness's URL is empty: write http://host:port or dir:/path")]
+    Empty,
+    /// Remove the space.
+    #[error("the witness's URL {url:?} has a space or control character in it")]
+    Space {
+        /// As given.
+        url: String,
+    },
+    /// Write the scheme.
+    #[error("{url:?} is no URL: did you mean {hint:?}?")]
+    NoScheme {
+        /// As given.
+        url: String,
+        /// What was probably meant.
+        hint: String,
+    },
+    /// Correct the scheme.
+    #[error("there is no witness of kind {scheme:?}: write http://host:port or dir:/path")]
+    Scheme {
+        /// What stands before the colon.
+        scheme: String,
+    },
+    /// Use another kind of witness.
+    #[error("witnesses of kind {scheme:?} are not supported yet: use http://host:port or dir:/path")]
+    NotSupported {
+        /// What stands before the colon.
+        scheme: String,
+    },
+    /// Correct host and port.
+    #[error("the witness's URL {url:?} is wrong, {what}: write http://host:port")]
+    Server {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Correct the path.
+    #[error("the witness's URL {url:?} is wrong, {what}: write dir:/absolute/path")]
+    Directory {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Correct the name.
+    #[error(transparent)]
+    Cluster(#[from] ClusterNameError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_urls() {
+        for (url, shown) in [
+            ("http://witness:7400", "http://witness:7400"),
+            ("http://witness.example.org:7400/", "http://witness.example.org:7400"),
+            ("http://10.1.2.3:1", "http://10.1.2.3:1"),
+            ("http://[::1]:65535", "http://[::1]:65535"),
+            ("dir:/mnt/witness", "dir:/mnt/witness"),
+            ("file:///mnt/witness", "dir:/mnt/witness"),
+            ("file:/mnt/witness", "dir:/mnt/witness"),
+            ("dir:///mnt/witness", "dir:/mnt/witness"),
+        ] {
+            let parsed: WitnessUrl = url.parse().unwrap();
+            assert_eq!(parsed.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(parsed));
+        }
+        assert_eq!(open("http://w:1", "pair").unwrap().describe(), "witness server at w:1, cluster pair");
+        assert_eq!(open("dir:/w", "pair").unwrap().describe(), "witness directory /w, cluster pair");
+    }
+
+    #[test]
+    fn typos_are_explained() {
+        for (url, expected) in [
+            ("", "is empty"),
+            ("http://a b:1", "a space"),
+            ("witness:7400", "did you mean \"http://witness:7400\"?"),
+            ("witness", "did you mean \"http://witness:PORT\"?"),
+            ("/mnt/witness", "did you mean \"dir:/mnt/witness\"?"),
+            ("htp://witness:7400", "no witness of kind \"htp\""),
+            ("https://witness:7400", "\"https\" are not supported yet"),
+            ("s3://bucket/key", "not supported yet"),
+            ("http:witness:7400", "'//' is missing"),
+            ("http://witness", "the port is missing"),
+            ("http://witness:", "the port is"),
+            ("http://witness:0", "port 0"),
+            ("http://witness:99999", "not a number from 1 to 65535"),
+            ("http://:7400", "the host is missing"),
+            ("http://witness:7400/path", "nothing may follow the port"),
+            ("http://witness:7400?x", "nothing may follow the port"),
+            ("http://user:secret@witness:7400", "a user or password"),
+            ("dir:mnt/witness", "must be absolute"),
+            ("dir:", "must be absolute"),
+            ("file://server/share", "a host cannot be given"),
+            ("file:///mnt/my%20share", "cannot be in the path"),
+        ] {
+            let error = url.parse::<WitnessUrl>().unwrap_err().to_string();
+            assert!(error.contains(expected), "{url:?}: {error}");
+        }
+        let error = open("dir:/w", "my pair").err().unwrap();
+        assert_eq!(error, OpenError::Cluster(ClusterNameError::Character { character: ' ' }));
+    }
+}
