@@ -1,1 +1,187 @@
-//! Being written.
+//! The one port that clients use: gRPC over HTTP/2, and health, status and orders over plain HTTP.
+//!
+//! Which protocol a connection speaks is seen from its first bytes. At shutdown streams are ended with an error that makes
+//! etcd's clients go to the other appliance, requests that are under way are answered, and what is not done after
+//! `DRAIN` is cut.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::extract::ConnectInfo;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router, middleware};
+use duet_etcd_api::etcdserverpb::auth_server::AuthServer;
+use duet_etcd_api::etcdserverpb::cluster_server::ClusterServer;
+use duet_etcd_api::etcdserverpb::kv_server::KvServer;
+use duet_etcd_api::etcdserverpb::lease_server::LeaseServer;
+use duet_etcd_api::etcdserverpb::maintenance_server::MaintenanceServer;
+use duet_etcd_api::etcdserverpb::watch_server::WatchServer;
+use duet_etcd_api::healthpb::health_server::HealthServer;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic::service::Routes;
+
+use crate::grpc::auth::AuthService;
+use crate::grpc::cluster::ClusterService;
+use crate::grpc::gate::gate;
+use crate::grpc::health::HealthService;
+use crate::grpc::kv::KvService;
+use crate::grpc::lease::LeaseService;
+use crate::grpc::maintenance::MaintenanceService;
+use crate::grpc::watch::WatchService;
+use crate::grpc::{Api, MAX_MESSAGE_BYTES, Stopping};
+use crate::handle::Handle;
+use crate::http::health;
+use crate::lease_clock::LeaseClock;
+use crate::watch_hub::WatchHub;
+
+/// How long requests under way may take once the appliance has stopped.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Window of one stream in bytes. The default of 64 KiB would limit large messages to one window a round trip.
+const STREAM_WINDOW: u32 = 1 << 20;
+
+/// Window of one connection in bytes: several streams at full speed.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// Streams that one connection may have open. etcd has no limit; its clients put every watch on one connection.
+const STREAMS_PER_CONNECTION: u32 = 16_384;
+
+/// A connection that is quiet for this long is asked whether it still lives.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A connection that does not answer for this long is closed.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long an HTTP/1 client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause after the system refused a new connection (too many open files): another try at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// etcd's default for progress notifications to quiet watchers.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
+
+/// What may be chosen. The default is right for all but tests.
+#[derive(Clone, Debug)]
+pub struct ClientPortOptions {
+    /// Time between progress notifications to quiet watchers that asked for them.
+    pub watch_progress_interval: Duration,
+}
+
+impl Default for ClientPortOptions {
+    fn default() -> ClientPortOptions {
+        ClientPortOptions { watch_progress_interval: PROGRESS_INTERVAL }
+    }
+}
+
+/// Serves clients until `stop`, then drains. `admin` has no fallback of its own.
+pub async fn serve(
+    listener: TcpListener,
+    handle: Handle,
+    admin: Router,
+    options: ClientPortOptions,
+    stop: impl Future<Output = ()> + Send + 'static,
+) {
+    let (stopping, stopped) = watch::channel(false);
+    let hub = WatchHub::new(handle.clone());
+    let leases = LeaseClock::new(handle.clone());
+    let stopped = Stopping::new(stopped);
+    let progress_interval = options.watch_progress_interval;
+    let api = Api::new(handle, hub.clone(), leases.clone(), stopped.clone(), progress_interval);
+    // Ended with this set when the port is closed.
+    let mut background = JoinSet::new();
+    background.spawn(hub.run());
+    background.spawn(leases.run());
+
+    let router = router(&api, admin);
+    let mut connections = JoinSet::new();
+    let mut stop = pin!(stop);
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((socket, from)) => {
+                    connections.spawn(connection(socket, from, router.clone(), stopped.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a client's connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+            () = &mut stop => break,
+        }
+    }
+    drop(listener);
+    stopping.send_replace(true);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::info!(cut = connections.len(), "clients' connections did not end in time");
+    }
+}
+
+/// Everything that the port answers.
+fn router(api: &Api, admin: Router) -> Router {
+    // The gate has refused larger messages already, in gRPC-Go's words; answers have no limit, as at etcd.
+    macro_rules! unlimited {
+        ($server:ident, $service:ident) => {
+            $server::new($service::new(api.clone()))
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(usize::MAX)
+        };
+    }
+    Routes::new(unlimited!(KvServer, KvService))
+        .add_service(unlimited!(WatchServer, WatchService))
+        .add_service(unlimited!(LeaseServer, LeaseService))
+        .add_service(unlimited!(ClusterServer, ClusterService))
+        .add_service(unlimited!(MaintenanceServer, MaintenanceService))
+        .add_service(unlimited!(AuthServer, AuthService))
+        .add_service(unlimited!(HealthServer, HealthService))
+        .into_axum_router()
+        .merge(health::routes(api.clone()))
+        .merge(admin)
+        .fallback(nothing_here)
+        .layer(middleware::from_fn_with_state(api.clone(), gate))
+}
+
+/// etcd's answer to an unknown path.
+async fn nothing_here() -> Response {
+    let text = r#"{"code":5, "message":"Not Found"}"#;
+    (StatusCode::NOT_FOUND, [(axum::http::header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+/// Serves one connection to its end.
+async fn connection(socket: TcpStream, from: SocketAddr, router: Router, mut stopped: Stopping) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%from, %error, "a client's connection keeps its small packets back");
+    }
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+    let service = TowerToHyperService::new(router.layer(Extension(ConnectInfo(from))));
+    let mut served = pin!(builder.serve_connection(TokioIo::new(socket), service));
+    let result = tokio::select! {
+        result = served.as_mut() => result,
+        () = stopped.begun() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%from, %error, "a client's connection ended");
+    }
+}

@@ -91,8 +91,15 @@ pub const ALARM_NOT_BUILT: ApiError =
 pub const DOWNGRADE_NOT_BUILT: ApiError =
     error(Code::Unimplemented, "duet: downgrades are not supported by this version");
 /// Not built yet.
-pub const HASH_NOT_BUILT: ApiError =
-    error(Code::Unimplemented, "duet: the hash of the whole store is not supported by this version; use HashKV");
+pub const DEFRAGMENT_NOT_BUILT: ApiError = error(
+    Code::Unimplemented,
+    "duet: defragmenting is not supported by this version; space that compaction frees is used again",
+);
+/// Not built yet.
+pub const HASH_NOT_BUILT: ApiError = error(
+    Code::Unimplemented,
+    "duet: the hash of the whole store is not supported by this version; use HashKV",
+);
 
 /// Why a watch was refused: its id is in use on the stream.
 pub const WATCH_DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";

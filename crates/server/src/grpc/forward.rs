@@ -1,0 +1,309 @@
+//! Where a request is carried out: here if this appliance is primary, else at the primary; it waits while there is none.
+//!
+//! The rule that matters (S3): a write is tried a second time only if it is certain that the first try was never
+//! appended. Certain are: our own machine room said so; no connection could be made; the connection was gone before
+//! the request was taken; the other appliance answered with the mark of `errors::not_appended`. Anything else that is
+//! not an answer of the other appliance is an unknown outcome. Reads change nothing and may always be tried again.
+
+use std::error::Error as _;
+use std::future::Future;
+use std::time::Duration;
+
+use duet_mvcc::{Applied, Command, Error, Store};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep_until, timeout_at};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{ConnectError, Response, Status};
+
+use super::call::Call;
+use super::errors::{TIMEOUT_LEADER_FAILED, TOO_MANY_REQUESTS, is_not_appended, refused, write_failed};
+use super::{Api, PRIMARY_POLL};
+use crate::error::{NotPrimary, WriteError};
+use crate::handle::View;
+
+/// Set on every answer to a forwarded call: tells an answer of the other appliance from a failure of the transport.
+pub const ANSWERED: &str = "duet-answered";
+
+/// Calls that may be under way to the primary at once; more wait for their turn. Bounds memory, far above what a pair
+/// serves at once.
+const FORWARDED_CALLS: usize = 4096;
+
+/// How long connecting to the primary may take: both are in one network.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pings on an otherwise quiet connection to the primary, so that a dead one is noticed within
+/// `KEEP_ALIVE_INTERVAL + KEEP_ALIVE_TIMEOUT`.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// See [`KEEP_ALIVE_INTERVAL`].
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Window of one stream to the primary in bytes: large answers at full speed.
+const STREAM_WINDOW: u32 = 1 << 20;
+
+/// Window of the connection to the primary in bytes.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// The connection to the other appliance's client port.
+pub struct Forwarder {
+    channel: Mutex<Option<(String, Channel)>>,
+    under_way: Semaphore,
+}
+
+impl Default for Forwarder {
+    fn default() -> Forwarder {
+        Forwarder { channel: Mutex::new(None), under_way: Semaphore::new(FORWARDED_CALLS) }
+    }
+}
+
+impl Forwarder {
+    /// The connection to `url`, made when it is first used.
+    fn channel(&self, url: &str) -> Result<Channel, NotSent> {
+        let mut cached = self.channel.lock();
+        if let Some((known, channel)) = cached.as_ref()
+            && known == url
+        {
+            return Ok(channel.clone());
+        }
+        let channel = Endpoint::from_shared(url.to_owned())
+            .map_err(|error| {
+                tracing::warn!(url, %error, "the other appliance's client URL cannot be used");
+                NotSent
+            })?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .connect_lazy();
+        *cached = Some((url.to_owned(), channel.clone()));
+        Ok(channel)
+    }
+
+    /// The next call makes a new connection.
+    fn forget(&self) {
+        *self.channel.lock() = None;
+    }
+}
+
+/// Nothing was sent.
+struct NotSent;
+
+/// How a forwarded call came out.
+enum Forwarded<T> {
+    /// The primary carried it out.
+    Done(T),
+    /// The primary refused it.
+    Refused(Status),
+    /// It certainly had no effect and never will: may be tried again.
+    NoEffect,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Where a write was carried out.
+pub enum Written<T> {
+    /// Here.
+    Here(Box<Applied>),
+    /// At the primary, with its answer.
+    There(T),
+}
+
+impl Api {
+    /// Proposes `command` here, or has `there` send the request to the primary.
+    pub async fn write<F, Answer>(
+        &self,
+        call: &Call,
+        command: Command,
+        there: F,
+    ) -> Result<Written<Answer::Value>, Status>
+    where
+        F: Fn(Channel, Call) -> Answer,
+        Answer: AnswerFuture,
+    {
+        let mut view = self.watch_view();
+        loop {
+            let (is_primary, url) = destination(&mut view);
+            if is_primary {
+                match timeout_at(call.deadline, self.handle().write(command.clone())).await {
+                    Ok(Ok(applied)) => return Ok(Written::Here(Box::new(applied))),
+                    Ok(Err(WriteError::NotPrimary | WriteError::Stopping)) => {}
+                    Ok(Err(error)) => return Err(write_failed(error)),
+                    Err(_) => return Err(call.timed_out()),
+                }
+            }
+            if call.forwarded {
+                return Err(call.no_primary());
+            }
+            if let Some(url) = url {
+                match self.forward(call, &url, &there).await? {
+                    Forwarded::Done(answer) => return Ok(Written::There(answer)),
+                    Forwarded::Refused(status) => return Err(status),
+                    Forwarded::NoEffect => {}
+                    Forwarded::Unknown => return Err(TIMEOUT_LEADER_FAILED.into()),
+                }
+            }
+            wait_for_change(call, &mut view).await?;
+        }
+    }
+
+    /// Answers a linearizable read with `here` under the read permit, or has `there` send it to the primary.
+    pub async fn read<T, L, F, Answer>(
+        &self,
+        call: &Call,
+        here: L,
+        there: F,
+    ) -> Result<ReadAt<T, Answer::Value>, Status>
+    where
+        L: Fn(&Store) -> Result<T, Error>,
+        F: Fn(Channel, Call) -> Answer,
+        Answer: AnswerFuture,
+    {
+        let guarded = || {
+            let guard = self.handle().read_permit()?;
+            let answer = here(&self.handle().store().read());
+            guard.still_valid().map(|()| answer)
+        };
+        match self.at_primary(call, guarded, there).await? {
+            ReadAt::Here(answer) => answer.map(ReadAt::Here).map_err(|error| refused(&error)),
+            ReadAt::There(answer) => Ok(ReadAt::There(answer)),
+        }
+    }
+
+    /// Does something that may be repeated: `here` if this appliance is primary, else `there`.
+    pub async fn at_primary<T, L, F, Answer>(
+        &self,
+        call: &Call,
+        here: L,
+        there: F,
+    ) -> Result<ReadAt<T, Answer::Value>, Status>
+    where
+        L: Fn() -> Result<T, NotPrimary>,
+        F: Fn(Channel, Call) -> Answer,
+        Answer: AnswerFuture,
+    {
+        let mut view = self.watch_view();
+        loop {
+            let (_, url) = destination(&mut view);
+            if let Ok(answer) = here() {
+                return Ok(ReadAt::Here(answer));
+            }
+            if call.forwarded {
+                return Err(call.no_primary());
+            }
+            if let Some(url) = url {
+                // It may be given up and asked anew as soon as somebody else is primary.
+                let outcome = tokio::select! {
+                    outcome = self.forward(call, &url, &there) => outcome?,
+                    () = until_primary_is_not(&url, view.clone()) => Forwarded::NoEffect,
+                };
+                match outcome {
+                    Forwarded::Done(answer) => return Ok(ReadAt::There(answer)),
+                    Forwarded::Refused(status) => return Err(status),
+                    Forwarded::NoEffect | Forwarded::Unknown => {}
+                }
+            }
+            wait_for_change(call, &mut view).await?;
+        }
+    }
+
+    /// Sends one call to the primary at `url` and judges what comes back.
+    async fn forward<F, Answer>(
+        &self,
+        call: &Call,
+        url: &str,
+        there: &F,
+    ) -> Result<Forwarded<Answer::Value>, Status>
+    where
+        F: Fn(Channel, Call) -> Answer,
+        Answer: AnswerFuture,
+    {
+        let forwarder = self.forwarder();
+        let Ok(permit) = timeout_at(call.deadline, forwarder.under_way.acquire()).await else {
+            return Err(TOO_MANY_REQUESTS.into());
+        };
+        let Ok(_permit) = permit else { return Ok(Forwarded::NoEffect) };
+        let Ok(channel) = forwarder.channel(url) else { return Ok(Forwarded::NoEffect) };
+        let Ok(answer) = timeout_at(call.deadline, there(channel, call.clone())).await else {
+            return Err(call.timed_out());
+        };
+        let status = match answer {
+            Ok(answer) => return Ok(Forwarded::Done(answer.into_inner())),
+            Err(status) => status,
+        };
+        if is_not_appended(&status) {
+            return Ok(Forwarded::NoEffect);
+        }
+        if status.metadata().contains_key(ANSWERED) {
+            return Ok(Forwarded::Refused(Status::new(status.code(), status.message())));
+        }
+        forwarder.forget();
+        tracing::debug!(url, %status, "a call to the primary failed on its way");
+        Ok(if was_never_sent(&status) { Forwarded::NoEffect } else { Forwarded::Unknown })
+    }
+}
+
+/// Where a read was answered.
+pub enum ReadAt<T, R> {
+    /// Here.
+    Here(T),
+    /// At the primary, with its answer.
+    There(R),
+}
+
+/// A future of a unary call's answer.
+pub trait AnswerFuture: Future<Output = Result<Response<Self::Value>, Status>> {
+    /// The answer's message.
+    type Value;
+}
+
+impl<T, F: Future<Output = Result<Response<T>, Status>>> AnswerFuture for F {
+    type Value = T;
+}
+
+/// Whether this appliance takes writes, and if not, where the one that does can be reached. Marks the view as seen.
+fn destination(view: &mut watch::Receiver<View>) -> (bool, Option<String>) {
+    let view = view.borrow_and_update();
+    let elsewhere = view.primary.is_some_and(|primary| *view.member_ids.get(primary) != view.my_member_id);
+    (view.is_primary, view.primary_client_url.clone().filter(|_| elsewhere && !view.is_primary))
+}
+
+/// Returns when the view changes, or after a short pause; an error when the call may wait no more.
+async fn wait_for_change(call: &Call, view: &mut watch::Receiver<View>) -> Result<(), Status> {
+    tokio::select! {
+        changed = view.changed() => changed.map_err(|_| call.no_primary()),
+        () = tokio::time::sleep(PRIMARY_POLL) => {
+            if call.left().is_zero() { Err(call.no_primary()) } else { Ok(()) }
+        }
+        () = sleep_until(call.deadline) => Err(call.no_primary()),
+    }
+}
+
+/// Returns when the primary is no longer the one at `url`.
+async fn until_primary_is_not(url: &str, mut view: watch::Receiver<View>) {
+    let moved = view.wait_for(|view| {
+        view.is_primary || view.primary_client_url.as_deref().is_some_and(|primary| primary != url)
+    });
+    if moved.await.is_err() {
+        // The machine room is gone: whoever waits here is ended by its deadline.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Whether a failure of the transport is one of those after which the request certainly was not sent.
+fn was_never_sent(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        // hyper: "canceled" is a request that was never taken by a connection.
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

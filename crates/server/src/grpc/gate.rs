@@ -1,0 +1,234 @@
+//! What every gRPC call passes before its service: is there such a method, does the client insist on a leader, is the
+//! message too large.
+//!
+//! tonic answers these in its own words; clients of etcd know gRPC-Go's.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use bytes::{Buf, Bytes};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tonic::{Code, Status};
+
+use super::call::{FORWARDED, requires_leader};
+use super::errors::{ApiError, ELECTION_NOT_BUILT, LOCK_NOT_BUILT, NO_LEADER};
+use super::forward::ANSWERED;
+use super::{Api, MAX_MESSAGE_BYTES};
+
+/// Length of gRPC's prefix of a message: a flag and four bytes of length.
+const PREFIX_BYTES: usize = 5;
+
+/// Services that are routed, with their methods.
+const SERVICES: [(&str, &[&str]); 7] = [
+    ("etcdserverpb.KV", &["Range", "Put", "DeleteRange", "Txn", "Compact"]),
+    ("etcdserverpb.Watch", &["Watch"]),
+    (
+        "etcdserverpb.Lease",
+        &["LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", "LeaseLeases"],
+    ),
+    ("etcdserverpb.Cluster", &["MemberAdd", "MemberRemove", "MemberUpdate", "MemberList", "MemberPromote"]),
+    (
+        "etcdserverpb.Maintenance",
+        &["Alarm", "Status", "Defragment", "Hash", "HashKV", "Snapshot", "MoveLeader", "Downgrade"],
+    ),
+    (
+        "etcdserverpb.Auth",
+        &[
+            "AuthEnable",
+            "AuthDisable",
+            "AuthStatus",
+            "Authenticate",
+            "UserAdd",
+            "UserGet",
+            "UserList",
+            "UserDelete",
+            "UserChangePassword",
+            "UserGrantRole",
+            "UserRevokeRole",
+            "RoleAdd",
+            "RoleGet",
+            "RoleList",
+            "RoleDelete",
+            "RoleGrantPermission",
+            "RoleRevokePermission",
+        ],
+    ),
+    ("grpc.health.v1.Health", &["Check", "Watch"]),
+];
+
+/// Services that etcd has and this version does not.
+const NOT_BUILT: [(&str, &[&str], ApiError); 2] = [
+    ("v3lockpb.Lock", &["Lock", "Unlock"], LOCK_NOT_BUILT),
+    ("v3electionpb.Election", &["Campaign", "Proclaim", "Leader", "Observe", "Resign"], ELECTION_NOT_BUILT),
+];
+
+/// Whether a request is a gRPC call.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Lets gRPC calls through to their service, and everything else as it is.
+pub async fn gate(State(api): State<Api>, request: Request, next: Next) -> Response {
+    if !is_grpc(request.headers()) {
+        return next.run(request).await;
+    }
+    let forwarded = request.headers().contains_key(FORWARDED);
+    let refusal = check_method(request.uri().path())
+        .err()
+        .or_else(|| (requires_leader(request.headers()) && !api.has_primary()).then(|| NO_LEADER.into()));
+    let mut response = match refusal {
+        Some(status) => status.into_http(),
+        None => next.run(request.map(|body| Body::new(SizeGuard::new(body)))).await,
+    };
+    if forwarded {
+        response.headers_mut().insert(ANSWERED, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// gRPC-Go's answers to a method or a service that it does not have.
+fn check_method(path: &str) -> Result<(), Status> {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let Some((service, method)) = path.rsplit_once('/') else {
+        return Err(Status::new(Code::Unimplemented, format!("malformed method name: \"{path}\"")));
+    };
+    if let Some((_, methods)) = SERVICES.iter().find(|(name, _)| *name == service) {
+        return if methods.contains(&method) { Ok(()) } else { Err(unknown_method(service, method)) };
+    }
+    if let Some((_, methods, sentence)) = NOT_BUILT.iter().find(|(name, ..)| *name == service) {
+        return Err(if methods.contains(&method) {
+            (*sentence).into()
+        } else {
+            unknown_method(service, method)
+        });
+    }
+    Err(Status::new(Code::Unimplemented, format!("unknown service {service}")))
+}
+
+fn unknown_method(service: &str, method: &str) -> Status {
+    Status::new(Code::Unimplemented, format!("unknown method {method} for service {service}"))
+}
+
+/// A request's body that ends with gRPC-Go's error at the first message above the limit, before it is read.
+struct SizeGuard {
+    body: Body,
+    /// What was read of the next message's prefix.
+    prefix: [u8; PREFIX_BYTES],
+    prefix_read: usize,
+    /// What is still to come of the present message.
+    message_left: usize,
+}
+
+impl SizeGuard {
+    fn new(body: Body) -> SizeGuard {
+        SizeGuard { body, prefix: [0; PREFIX_BYTES], prefix_read: 0, message_left: 0 }
+    }
+
+    /// Follows the messages in `data`.
+    fn follow(&mut self, mut data: &[u8]) -> Result<(), Status> {
+        while !data.is_empty() {
+            if self.message_left > 0 {
+                let skipped = self.message_left.min(data.len());
+                data.advance(skipped);
+                self.message_left -= skipped;
+                continue;
+            }
+            let taken = (PREFIX_BYTES - self.prefix_read).min(data.len());
+            self.prefix[self.prefix_read..self.prefix_read + taken].copy_from_slice(&data[..taken]);
+            data.advance(taken);
+            self.prefix_read += taken;
+            if self.prefix_read == PREFIX_BYTES {
+                self.prefix_read = 0;
+                let [_, length @ ..] = self.prefix;
+                self.message_left = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+                check_message(self.message_left)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_message(bytes: usize) -> Result<(), Status> {
+    if bytes > MAX_MESSAGE_BYTES {
+        let text = format!("grpc: received message larger than max ({bytes} vs. {MAX_MESSAGE_BYTES})");
+        return Err(Status::new(Code::ResourceExhausted, text));
+    }
+    Ok(())
+}
+
+impl HttpBody for SizeGuard {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = match std::task::ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(Status::from_error(Box::new(error))))),
+            Some(Ok(frame)) => frame,
+        };
+        if let Some(data) = frame.data_ref()
+            && let Err(status) = self.follow(data)
+        {
+            return Poll::Ready(Some(Err(status)));
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(path: &str) -> String {
+        check_method(path).err().map(|status| status.message().to_owned()).unwrap_or_default()
+    }
+
+    #[test]
+    fn unknown_methods_and_services_are_answered_as_grpc_go_does() {
+        assert_eq!(text("/etcdserverpb.KV/Range"), "");
+        assert_eq!(text("/etcdserverpb.KV/Nope"), "unknown method Nope for service etcdserverpb.KV");
+        assert_eq!(text("/nope.Svc/Nope"), "unknown service nope.Svc");
+        assert_eq!(text("/v3lockpb.Lock/Lock"), LOCK_NOT_BUILT.text);
+        assert_eq!(text("/v3lockpb.Lock/Nope"), "unknown method Nope for service v3lockpb.Lock");
+    }
+
+    #[test]
+    fn a_message_above_the_limit_is_refused_wherever_its_prefix_is_cut() {
+        let too_large = u32::try_from(MAX_MESSAGE_BYTES + 110).unwrap().to_be_bytes();
+        let mut stream = vec![0, 0, 0, 0, 3, b'a', b'b', b'c', 0];
+        stream.extend(too_large);
+        for cut in 0..stream.len() {
+            let mut guard = SizeGuard::new(Body::empty());
+            let result = guard.follow(&stream[..cut]).and_then(|()| guard.follow(&stream[cut..]));
+            let status = result.expect_err("the second message is too large");
+            assert_eq!(status.code(), Code::ResourceExhausted);
+            assert_eq!(status.message(), "grpc: received message larger than max (2097262 vs. 2097152)");
+        }
+    }
+
+    #[test]
+    fn messages_up_to_the_limit_pass() {
+        let mut guard = SizeGuard::new(Body::empty());
+        let length = u32::try_from(MAX_MESSAGE_BYTES).unwrap().to_be_bytes();
+        assert!(guard.follow(&[&[0][..], &length].concat()).is_ok());
+        assert!(guard.follow(&vec![0; MAX_MESSAGE_BYTES]).is_ok());
+        assert!(guard.follow(&[0, 0, 0, 0, 0, 0]).is_ok());
+        assert_eq!((guard.message_left, guard.prefix_read), (0, 1));
+    }
+}

@@ -1,0 +1,141 @@
+//! The Watch service: one task for each stream, which the client's requests and the hub's signals wake.
+//!
+//! The task owns its watchers (`watch_stream`) and sends through a short channel. While the client does not read, the
+//! task waits; events then stay where they are, in the ring or in the history.
+
+use std::time::Duration;
+
+use duet_etcd_api::etcdserverpb as pb;
+use duet_etcd_api::etcdserverpb::watch_server::Watch;
+use pb::watch_request::RequestUnion;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Api;
+use super::call::requires_leader;
+use super::errors::{NO_LEADER, STOPPED};
+use super::watch_stream::{Ended, WatchStream};
+use crate::handle::View;
+
+/// Responses that wait for one client to read. Few, because one may hold a megabyte.
+const WAITING_RESPONSES: usize = 8;
+
+/// How long a stream that asked for a leader goes on without one; etcd: three election timeouts.
+const NO_LEADER_GRACE: Duration = Duration::from_secs(3);
+
+/// Part of the progress interval by which streams are spread, so that not all of them send at once.
+const PROGRESS_JITTER: f64 = 0.1;
+
+/// The Watch service.
+#[derive(Clone)]
+pub struct WatchService {
+    api: Api,
+}
+
+impl WatchService {
+    /// Serves with the shared parts.
+    pub fn new(api: Api) -> WatchService {
+        WatchService { api }
+    }
+}
+
+#[tonic::async_trait]
+impl Watch for WatchService {
+    type WatchStream = ReceiverStream<Result<pb::WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<pb::WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let needs_leader = requires_leader(request.metadata().as_ref());
+        let (sender, receiver) = mpsc::channel(WAITING_RESPONSES);
+        let stream = WatchStream::new(self.api.clone(), sender.clone());
+        let api = self.api.clone();
+        tokio::spawn(async move {
+            let Err(ended) = serve(api, stream, request.into_inner(), needs_leader).await;
+            if let Ended::Failed(status) = ended {
+                // The client may be gone or not reading: then there is nobody to tell.
+                let _ = sender.send_timeout(Err(status), NO_LEADER_GRACE).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+/// Runs one stream to its end.
+async fn serve(
+    api: Api,
+    mut stream: WatchStream,
+    mut requests: Streaming<pb::WatchRequest>,
+    needs_leader: bool,
+) -> Result<std::convert::Infallible, Ended> {
+    let mut stopping = api.stopping();
+    let mut dispatched = api.hub().dispatched();
+    let client = stream.client();
+    let leaderless = without_leader(api.watch_view());
+    tokio::pin!(leaderless);
+    let mut progress_at = next_progress(api.progress_interval());
+    // A client may close its side and go on reading.
+    let mut client_speaks = true;
+    loop {
+        stream.deliver().await?;
+        let behind = stream.catch_up().await?;
+        let reached = *dispatched.borrow_and_update();
+        stream.tell_progress(reached).await?;
+        let waits_for_progress = stream.waits_for_progress();
+        tokio::select! {
+            request = requests.message(), if client_speaks => match request {
+                Ok(Some(request)) => take(&mut stream, request).await?,
+                Ok(None) => client_speaks = false,
+                Err(_) => return Err(Ended::ClientGone),
+            },
+            () = stream.raised() => {}
+            () = tokio::task::yield_now(), if behind => {}
+            changed = dispatched.changed(), if waits_for_progress => {
+                changed.map_err(|_| Ended::Failed(STOPPED.into()))?;
+            }
+            () = tokio::time::sleep_until(progress_at) => {
+                stream.progress_is_due();
+                progress_at = next_progress(api.progress_interval());
+            }
+            () = stopping.begun() => return Err(Ended::Failed(STOPPED.into())),
+            () = &mut leaderless, if needs_leader => return Err(Ended::Failed(NO_LEADER.into())),
+            () = client.closed() => return Err(Ended::ClientGone),
+        }
+    }
+}
+
+async fn take(stream: &mut WatchStream, request: pb::WatchRequest) -> Result<(), Ended> {
+    match request.request_union {
+        Some(RequestUnion::CreateRequest(request)) => stream.create(request).await,
+        Some(RequestUnion::CancelRequest(request)) => stream.cancel(request.watch_id).await,
+        Some(RequestUnion::ProgressRequest(_)) => {
+            stream.want_progress();
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+fn next_progress(interval: Duration) -> Instant {
+    Instant::now() + interval.mul_f64(1.0 + rand::random::<f64>() * PROGRESS_JITTER)
+}
+
+/// Returns when there has been no primary for [`NO_LEADER_GRACE`].
+async fn without_leader(mut view: watch::Receiver<View>) {
+    let has_leader = |view: &View| view.is_primary || view.primary.is_some();
+    loop {
+        if view.wait_for(|view| !has_leader(view)).await.is_err() {
+            return std::future::pending().await;
+        }
+        let found =
+            tokio::time::timeout(NO_LEADER_GRACE, view.wait_for(has_leader)).await.map(|found| found.is_ok());
+        match found {
+            Ok(true) => {}
+            Ok(false) => return std::future::pending().await,
+            Err(_) => return,
+        }
+    }
+}
