@@ -15,6 +15,7 @@ mod duties;
 pub mod effect;
 pub mod entitlement;
 mod establish;
+pub mod explore;
 pub mod ids;
 pub mod input;
 mod invariants;
