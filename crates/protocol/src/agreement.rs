@@ -186,7 +186,8 @@ impl Appliance {
         self.store_conf(firm.conf);
         self.step_down(fx);
         // Handed over: the peer is not primary any more, the promise to it is void.
-        let after = if mine && firm.conf.is_solo() { AfterSave::Begin } else { AfterSave::Nothing };
+        let handed_over = mine && firm.conf.is_solo() && !self.is_installing();
+        let after = if handed_over { AfterSave::Begin } else { AfterSave::Nothing };
         self.save(after, fx);
     }
 

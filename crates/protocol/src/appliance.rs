@@ -338,6 +338,11 @@ impl Appliance {
         self.me.fresh_epoch(self.own.max_epoch.max(seen))
     }
 
+    /// Whether a received copy is being installed: no right is exercised meanwhile; what was won is taken up afterwards.
+    pub(crate) fn is_installing(&self) -> bool {
+        matches!(&self.role, Role::Follower(follower) if follower.installing.is_some())
+    }
+
     /// The log's last position, if all of it is durable.
     pub(crate) fn durable_position(&self) -> Option<Position> {
         (self.flushed == self.log.last_lsn()).then(|| self.log.last())

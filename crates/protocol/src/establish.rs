@@ -191,7 +191,8 @@ impl Appliance {
     pub(crate) fn won(&mut self, conf: Conf, fx: &mut Vec<Effect>) -> bool {
         let outdated = conf.epoch() <= self.own.conf.epoch();
         // It has agreed to something newer meanwhile (trap 3).
-        if outdated || self.own.tent.is_some_and(|tent| tent.epoch() > conf.epoch()) {
+        let bound = self.own.tent.is_some_and(|tent| tent.epoch() > conf.epoch());
+        if outdated || bound || self.role == Role::Stopped {
             return false;
         }
         self.own.tent = None;
@@ -203,7 +204,8 @@ impl Appliance {
             if let Some(pending) = self.role.pending_mut() {
                 *pending = None;
             }
-            self.save(AfterSave::BeginOrElect, fx);
+            let after = if self.is_installing() { AfterSave::Nothing } else { AfterSave::BeginOrElect };
+            self.save(after, fx);
         }
         true
     }

@@ -277,8 +277,7 @@ impl Appliance {
         self.cut_dead_tail(&header, fx);
         self.promise_until = self.promise_until.max(self.now.after(limits::PROMISE));
         self.hear_leader(&header);
-        let installing = matches!(&self.role, Role::Follower(follower) if follower.installing.is_some());
-        if installing {
+        if self.is_installing() {
             return;
         }
         let Some(retry) = self.lacks(&header.previous, fx) else {
