@@ -6,19 +6,12 @@
 #[derive(Debug)]
 pub(crate) struct Fields<'a>(pub &'a [u8]);
 
-impl<'a> Fields<'a> {
+impl Fields<'_> {
     /// The next `N` bytes.
     pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*head)
-    }
-
-    /// The next `count` bytes.
-    pub fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(head)
     }
 
     /// The next byte.

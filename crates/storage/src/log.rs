@@ -187,3 +187,6 @@ impl From<IoFailure> for LogError {
         if failure.is_disk_full() { Self::DiskFull { path: failure.path } } else { Self::Failed(failure) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,44 @@
-//! The state store: a cache of the log's effect, with the position up to which the log was applied inside each transaction.
+//! The state store: the effect of the log on the data, with the position up to which it was applied in every transaction.
+//!
+//! A narrow door to the engine, so that another can take its place. It is never the only copy: what it holds beyond its last
+//! commit is in the log, and all of it is with the peer. So its rules are few: each commit is one durable transaction with
+//! the applied position inside; an error of the engine is final; it knows nothing of what its keys and values mean.
+//! The engine works through [`Disk`] as everything here does.
 
-use std::{path::Path, sync::Arc};
+mod backend;
+mod snapshot;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use duet_protocol::Position;
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, TableDefinition, WriteTransaction};
 
-use crate::{disk::Disk, failure::IoFailure};
+use crate::{
+    disk::{Disk, OpenMode},
+    failure::{At, IoFailure},
+    fields::Fields,
+    recovery::decode_position,
+};
+use backend::EngineFile;
+pub use snapshot::{ReadySnapshot, SnapshotBuilder, StateSnapshot};
+
+/// Name of a copy that is arriving.
+pub(crate) const INCOMING: &str = "incoming.redb";
+
+/// Memory in bytes for building a copy: its pages are written once, in the order of their keys.
+const BUILD_CACHE_BYTES: usize = 16 << 20;
+
+const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
+const APPLIED: &str = "applied";
+const META: &str = "meta";
 
 /// Why the state store does not go on. All are final.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +86,33 @@ pub struct Batch {
 
 /// The state store. Clones share it.
 #[derive(Clone, Debug)]
-pub struct StateStore {}
+pub struct StateStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    disk: Arc<dyn Disk>,
+    cache_bytes: usize,
+    poisoned: AtomicBool,
+    current: RwLock<Current>,
+    /// Held by the one commit that is under way.
+    committing: Mutex<()>,
+}
+
+/// The database in use and what is known of it.
+#[derive(Debug)]
+struct Current {
+    database: Arc<Database>,
+    facts: Facts,
+}
+
+/// What a state says of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub applied: Position,
+    pub meta: Option<Bytes>,
+}
 
 impl StateStore {
     /// Opens the store at `path`, or makes an empty one.
@@ -61,18 +120,23 @@ impl StateStore {
     /// # Errors
     /// See [`StateError`].
     pub fn open(disk: Arc<dyn Disk>, path: &Path, cache_bytes: usize) -> Result<Self, StateError> {
-        let _ = (disk, path, cache_bytes);
-        unimplemented!()
+        if disk.kind(path).at("look at", path)?.is_none() {
+            make_empty(&disk, path)?;
+        }
+        let current = open_database(disk.as_ref(), path, cache_bytes)?;
+        let (poisoned, committing) = (AtomicBool::new(false), Mutex::new(()));
+        let current = RwLock::new(current);
+        Ok(Self { shared: Arc::new(Shared { disk, cache_bytes, poisoned, current, committing }) })
     }
 
     /// The log up to here is contained and durable.
     pub fn applied(&self) -> Position {
-        unimplemented!()
+        self.current().facts.applied
     }
 
     /// The state machine's own record; `None` before it first wrote one.
     pub fn meta(&self) -> Option<Bytes> {
-        unimplemented!()
+        self.current().facts.meta.clone()
     }
 
     /// The value of `key`.
@@ -80,8 +144,13 @@ impl StateStore {
     /// # Errors
     /// See [`StateError`].
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        let _ = key;
-        unimplemented!()
+        let database = self.database()?;
+        let read = || {
+            let rows = database.begin_read()?.open_table(ROWS)?;
+            let value = rows.get(key)?.map(|value| Bytes::copy_from_slice(value.value()));
+            Ok(value)
+        };
+        self.finally("read", read())
     }
 
     /// Up to `max` rows from `from_key` on, in the order of their keys.
@@ -89,8 +158,17 @@ impl StateStore {
     /// # Errors
     /// See [`StateError`].
     pub fn scan(&self, from_key: &[u8], max: usize) -> Result<Vec<(Bytes, Bytes)>, StateError> {
-        let _ = (from_key, max);
-        unimplemented!()
+        let database = self.database()?;
+        let read = || {
+            let rows = database.begin_read()?.open_table(ROWS)?;
+            let mut found = Vec::new();
+            for row in rows.range(from_key..)?.take(max) {
+                let (key, value) = row?;
+                found.push((Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value())));
+            }
+            Ok(found)
+        };
+        self.finally("scan", read())
     }
 
     /// Writes a batch: durable as a whole when this returns, absent as a whole after a crash before that.
@@ -98,8 +176,27 @@ impl StateStore {
     /// # Errors
     /// See [`StateError`].
     pub fn commit(&self, batch: &Batch) -> Result<(), StateError> {
-        let _ = batch;
-        unimplemented!()
+        let _turn = self.shared.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = self.database()?;
+        let before = self.applied();
+        assert!(batch.applied.lsn >= before.lsn, "the applied position never falls");
+        assert!(batch.applied.lsn > before.lsn || batch.applied == before, "one history");
+        let write = || {
+            let mut transaction = database.begin_write()?;
+            transaction.set_durability(Durability::Immediate)?;
+            transaction.set_quick_repair(true);
+            write_batch(&transaction, batch)?;
+            transaction.commit()?;
+            Ok(())
+        };
+        self.finally("commit", write())?;
+        let mut current = self.shared.current.write().unwrap_or_else(PoisonError::into_inner);
+        assert!(Arc::ptr_eq(&current.database, &database), "nobody installs during a commit");
+        current.facts.applied = batch.applied;
+        if batch.meta.is_some() {
+            current.facts.meta.clone_from(&batch.meta);
+        }
+        Ok(())
     }
 
     /// The state as it is now, for as long as the snapshot lives; commits go on beside it.
@@ -107,69 +204,135 @@ impl StateStore {
     /// # Errors
     /// See [`StateError`].
     pub fn snapshot(&self) -> Result<StateSnapshot, StateError> {
-        unimplemented!()
+        let database = self.database()?;
+        self.finally("take a snapshot", StateSnapshot::take(database))
+    }
+
+    /// Goes on with the database that is at `path` now. Snapshots taken before stay with the old one.
+    pub(crate) fn reopen(&self, path: &Path) -> Result<(), StateError> {
+        let _turn = self.shared.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = open_database(self.shared.disk.as_ref(), path, self.shared.cache_bytes);
+        if opened.is_err() {
+            self.shared.poisoned.store(true, Ordering::SeqCst);
+        }
+        let opened = opened?;
+        *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) = opened;
+        Ok(())
+    }
+
+    fn current(&self) -> RwLockReadGuard<'_, Current> {
+        self.shared.current.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn database(&self) -> Result<Arc<Database>, StateError> {
+        if self.shared.poisoned.load(Ordering::SeqCst) {
+            return Err(StateError::Poisoned);
+        }
+        Ok(Arc::clone(&self.current().database))
+    }
+
+    /// Turns an error of the engine into ours, after which nothing works any more.
+    fn finally<T>(&self, operation: &'static str, result: EngineResult<T>) -> Result<T, StateError> {
+        result.map_err(|error| {
+            self.shared.poisoned.store(true, Ordering::SeqCst);
+            StateError::of_engine(operation, error)
+        })
     }
 }
 
-/// A consistent copy of the state, to be read in chunks.
-#[derive(Debug)]
-pub struct StateSnapshot {}
+/// What a sequence of calls to the engine gives.
+type EngineResult<T> = Result<T, redb::Error>;
 
-impl StateSnapshot {
-    /// Where it stands.
-    pub fn position(&self) -> Position {
-        unimplemented!()
-    }
-
-    /// The state machine's own record in it.
-    pub fn meta(&self) -> Option<Bytes> {
-        unimplemented!()
-    }
-
-    /// The next rows, until their bytes exceed `max_bytes`; at least one; none at the end.
-    ///
-    /// # Errors
-    /// See [`StateError`].
-    pub fn next_chunk(&mut self, max_bytes: usize) -> Result<Vec<(Bytes, Bytes)>, StateError> {
-        let _ = max_bytes;
-        unimplemented!()
+impl StateError {
+    fn of_engine(operation: &'static str, error: redb::Error) -> Self {
+        match error {
+            redb::Error::Io(error) if crate::failure::is_disk_full(&error) => Self::DiskFull { operation },
+            redb::Error::Corrupted(_) => Self::Damaged { reason: "the engine found it corrupted" },
+            error => Self::Engine { operation, source: Box::new(error) },
+        }
     }
 }
 
-/// A copy of the peer's state that is arriving. Dropped unfinished, it leaves nothing that counts.
-#[derive(Debug)]
-pub struct SnapshotBuilder {}
-
-impl SnapshotBuilder {
-    /// Writes rows of the copy.
-    ///
-    /// # Errors
-    /// See [`StateError`].
-    pub fn put_chunk<'a>(
-        &mut self,
-        rows: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
-    ) -> Result<(), StateError> {
-        let _ = rows.into_iter();
-        unimplemented!()
-    }
-
-    /// Ends the copy and makes it durable, ready for [`crate::DataDir::install`].
-    ///
-    /// # Errors
-    /// See [`StateError`].
-    pub fn finish(self, position: Position, meta: Option<Bytes>) -> Result<ReadySnapshot, StateError> {
-        let _ = (position, meta);
-        unimplemented!()
+impl From<IoFailure> for StateError {
+    fn from(failure: IoFailure) -> Self {
+        if failure.is_disk_full() {
+            Self::DiskFull { operation: failure.operation }
+        } else {
+            Self::Failed(failure)
+        }
     }
 }
 
-/// A complete, durable copy that waits for its installation.
-#[derive(Debug)]
-pub struct ReadySnapshot {}
-
-impl ReadySnapshot {
-    /// Where it stands.
-    pub fn position(&self) -> Position {
-        unimplemented!()
-    }
+/// Makes a store without rows at `path`: complete beside it, then renamed.
+fn make_empty(disk: &Arc<dyn Disk>, path: &Path) -> Result<(), StateError> {
+    let Some(directory) = path.parent() else { unreachable!("a store is in a directory") };
+    let ready = SnapshotBuilder::create(Arc::clone(disk), directory)?.finish(Position::EMPTY, None)?;
+    disk.rename(ready.path(), path).at("rename", ready.path())?;
+    disk.sync_dir(directory).at("sync", directory)?;
+    Ok(())
 }
+
+fn open_database(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Current, StateError> {
+    let file = disk.open(path, OpenMode::Existing).at("open", path)?;
+    if file.is_empty().at("measure", path)? {
+        return Err(StateError::Damaged { reason: "its file is empty" });
+    }
+    let open = || {
+        let database =
+            Database::builder().set_cache_size(cache_bytes).create_with_backend(EngineFile(file))?;
+        let facts = read_facts(&database.begin_read()?)?;
+        Ok((database, facts))
+    };
+    let (database, facts) = open().map_err(|error| StateError::of_engine("open", error))?;
+    let facts = facts.ok_or(StateError::Damaged { reason: "it does not say up to where it was applied" })?;
+    Ok(Current { database: Arc::new(database), facts })
+}
+
+/// What the state says of itself; `None` when it does not.
+fn read_facts(transaction: &ReadTransaction) -> EngineResult<Option<Facts>> {
+    let table = transaction.open_table(FACTS)?;
+    let applied = table.get(APPLIED)?.and_then(|bytes| {
+        let mut fields = Fields(bytes.value());
+        decode_position(&mut fields).filter(|_| fields.is_done())
+    });
+    let meta = table.get(META)?.map(|bytes| Bytes::copy_from_slice(bytes.value()));
+    Ok(applied.map(|applied| Facts { applied, meta }))
+}
+
+fn write_batch(transaction: &WriteTransaction, batch: &Batch) -> EngineResult<()> {
+    let mut rows = transaction.open_table(ROWS)?;
+    for (key, value) in &batch.puts {
+        rows.insert(key.as_slice(), value.as_ref())?;
+    }
+    for key in &batch.deletes {
+        rows.remove(key.as_slice())?;
+    }
+    write_facts(transaction, Facts { applied: batch.applied, meta: batch.meta.clone() })
+}
+
+/// Without `meta` the one there is stays.
+fn write_facts(transaction: &WriteTransaction, facts: Facts) -> EngineResult<()> {
+    let mut table = transaction.open_table(FACTS)?;
+    table.insert(APPLIED, encode_position(&facts.applied).as_slice())?;
+    if let Some(meta) = facts.meta {
+        table.insert(META, meta.as_ref())?;
+    }
+    Ok(())
+}
+
+/// Epoch, LSN, digest.
+pub(crate) fn encode_position(position: &Position) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&position.epoch.0.to_le_bytes());
+    bytes[8..16].copy_from_slice(&position.lsn.0.to_le_bytes());
+    bytes[16..].copy_from_slice(&position.digest.0);
+    bytes
+}
+
+/// Where a copy that is arriving in `directory` is.
+fn incoming_path(directory: &Path) -> PathBuf {
+    directory.join(INCOMING)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,19 @@
-//! x
+//! Reading entries while the log is being written.
+//!
+//! A reader asks the view for the places of some records, reads them without any lock, and believes nothing: segment id, LSN
+//! and checksum of each must be right. If they are not, the writer may have trimmed or truncated in the meantime and the
+//! file may have a new life; only if the view still says that the record is there is the log damaged.
+
+use std::{path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
 use duet_protocol::{Entry, Lsn};
 
-use super::Damage;
-use crate::failure::IoFailure;
+use super::{Damage, record, segment::SegmentId, view::SharedView};
+use crate::{disk::DiskFile, failure::IoFailure};
+
+/// Bytes of the file in one read: a bound on memory where small records lie far apart.
+const READ_BYTES: u64 = 1 << 20;
 
 /// Why entries could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -33,16 +44,149 @@ pub enum ReadError {
 
 /// Reads entries while the log is being written, from any thread.
 #[derive(Clone, Debug)]
-pub struct LogReader {}
+pub struct LogReader {
+    view: SharedView,
+}
+
+/// Places of consecutive records in one segment.
+#[derive(Debug)]
+struct Plan {
+    segment: SegmentId,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    first: Lsn,
+    /// From and to of each.
+    places: Vec<(u64, u64)>,
+}
 
 impl LogReader {
-    /// Entries from `from` on, verified, until their commands exceed `max_bytes` or the log ends; at least one. Includes
+    pub(super) fn new(view: SharedView) -> Self {
+        Self { view }
+    }
+
+    /// Position before the first entry that can be read.
+    pub fn base(&self) -> duet_protocol::Position {
+        self.view.read().base()
+    }
+
+    /// The last LSN that can be read, synced or not.
+    pub fn last(&self) -> Lsn {
+        self.view.read().last()
+    }
+
+    /// Entries from `from` on, verified, until their commands reach `max_bytes` or the log ends; at least one. Includes
     /// what was appended and is not synced yet.
     ///
     /// # Errors
     /// See [`ReadError`]; asking beyond the end is one.
     pub fn read(&self, from: Lsn, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
-        let _ = (from, max_bytes);
-        unimplemented!()
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let next = Lsn(from.0 + entries.len() as u64);
+            let plan = match self.plan(next) {
+                Ok(plan) => plan,
+                Err(ReadError::Beyond { .. }) if !entries.is_empty() => break,
+                Err(error) => return Err(error),
+            };
+            let got = match self.carry_out(&plan) {
+                Ok(got) => got,
+                // The writer was quicker: ask the view again.
+                Err(None) => continue,
+                Err(Some(error)) => return Err(error),
+            };
+            assert!(!got.is_empty(), "a plan has records");
+            for entry in got {
+                bytes += entry.command.len();
+                entries.push(entry);
+                if bytes >= max_bytes {
+                    return Ok(entries);
+                }
+            }
+        }
+        assert!(entries[0].lsn == from, "what was asked for comes first");
+        Ok(entries)
+    }
+
+    /// Where the records from `from` on are; as many as one read takes.
+    fn plan(&self, from: Lsn) -> Result<Plan, ReadError> {
+        let view = self.view.read();
+        if from <= view.base().lsn {
+            return Err(ReadError::Trimmed { from, first: view.base().lsn.next() });
+        }
+        let Some(segment) = view.holding(from) else {
+            return Err(ReadError::Beyond { from, last: view.last() });
+        };
+        let mut places: Vec<(u64, u64)> = Vec::new();
+        let mut lsn = from;
+        while let Some((start, end)) = segment.place(lsn) {
+            let begin = places.first().map_or(start, |place| place.0);
+            if !places.is_empty() && end - begin > READ_BYTES {
+                break;
+            }
+            places.push((start, end));
+            lsn = lsn.next();
+        }
+        assert!(!places.is_empty(), "a segment that holds a record knows its place");
+        let (path, file) = (segment.path.clone(), Arc::clone(&segment.file));
+        Ok(Plan { segment: segment.id, path, file, first: from, places })
+    }
+
+    /// Reads and verifies; an error of `None` means that the plan is out of date.
+    fn carry_out(&self, plan: &Plan) -> Result<Vec<Entry>, Option<ReadError>> {
+        let start = plan.places[0].0;
+        let end = plan.places[plan.places.len() - 1].1;
+        let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(usize::MAX)];
+        let got = plan.file.read_at(&mut bytes, start);
+        let mut entries = Vec::with_capacity(plan.places.len());
+        if got.as_ref().is_ok_and(|got| *got == bytes.len()) {
+            for (index, (from, to)) in plan.places.iter().enumerate() {
+                let lsn = Lsn(plan.first.0 + index as u64);
+                let at = |offset: u64| usize::try_from(offset - start).unwrap_or(usize::MAX);
+                // The next record's start may lie behind padding; the record itself says how long it is.
+                let record = record::parse(&bytes[at(*from)..at(*to)], plan.segment.0);
+                match record.filter(|(header, _)| header.lsn == lsn) {
+                    Some((header, command)) => {
+                        entries.push(record::entry(&header, Bytes::copy_from_slice(command)));
+                    }
+                    None => break,
+                }
+            }
+            if entries.len() == plan.places.len() {
+                return Ok(entries);
+            }
+        }
+        let lost = Lsn(plan.first.0 + entries.len() as u64);
+        Err(self.explain(plan, lost, plan.places[entries.len()].0, got.err()))
+    }
+
+    /// Whether a failed read is the log's fault or the plan's.
+    fn explain(
+        &self,
+        plan: &Plan,
+        lost: Lsn,
+        offset: u64,
+        error: Option<std::io::Error>,
+    ) -> Option<ReadError> {
+        let view = self.view.read();
+        let still_there = view
+            .holding(lost)
+            .is_some_and(|segment| segment.id == plan.segment && segment.place(lost).is_some());
+        if !still_there {
+            return None;
+        }
+        let segment = plan.path.clone();
+        Some(match error {
+            Some(source) => {
+                ReadError::Failed(IoFailure { operation: "read", path: segment, source })
+            }
+            None => ReadError::Damaged(Damage {
+                segment,
+                offset,
+                first_lost: lost,
+                valid_after: lost.next(),
+                reason: "a record cannot be read back as it was written",
+            }),
+        })
     }
 }

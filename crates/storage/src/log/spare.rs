@@ -1,16 +1,186 @@
-//! x
-use super::LogError;
+//! Files for segments to come: zeroed ahead, or recycled from trimmed segments.
+//!
+//! A write into a block that was written before needs no change of the file's structure, so its sync is about twice as
+//! quick; that is why segments are filled with zeros before their use, off the hot path. At most one spare is kept.
+//! `spare-zeros` holds zeros behind its header block; `spare-stale` holds what an earlier life left there; `spare.tmp`
+//! is not finished and is never used.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+};
+
+use super::{BLOCK_BYTES, LogError};
+use crate::{
+    disk::{Disk, DiskFile, OpenMode},
+    failure::{At, IoFailure},
+};
+
+/// Bytes of zeros in one write.
+const ZEROS_BYTES: usize = 1 << 20;
+
+/// After so many bytes of zeros they are synced, so that the log's own syncs never wait for a whole segment of them.
+const ZEROS_PER_SYNC: u64 = 4 << 20;
+
+const ZEROS: &str = "spare-zeros";
+const STALE: &str = "spare-stale";
+const UNFINISHED: &str = "spare.tmp";
 
 /// Makes the next segment's file ahead of its use, on whatever thread calls it.
 #[derive(Clone, Debug)]
-pub struct Preparer {}
+pub struct Preparer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    segment_bytes: u64,
+    /// Held while one is made.
+    spare: Mutex<Option<Spare>>,
+}
+
+/// A file that is ready to become a segment.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub path: PathBuf,
+    pub file: Arc<dyn DiskFile>,
+    pub file_bytes: u64,
+    /// Whether it may hold bytes of an earlier life.
+    pub stale: bool,
+}
 
 impl Preparer {
+    /// Without a spare yet.
+    pub(super) fn new(disk: Arc<dyn Disk>, directory: &Path, segment_bytes: u64) -> Self {
+        assert!(segment_bytes >= 2 * BLOCK_BYTES, "a segment has a header block and room for records");
+        assert!(segment_bytes.is_multiple_of(BLOCK_BYTES), "a segment is made of whole blocks");
+        let directory = directory.to_owned();
+        Self { shared: Arc::new(Shared { disk, directory, segment_bytes, spare: Mutex::new(None) }) }
+    }
+
     /// Makes sure that a zero-filled file lies ready for the next segment. `true`: it had to be made.
     ///
     /// # Errors
     /// [`LogError::DiskFull`] and others are an early warning here: the log itself is not affected.
     pub fn prepare_next(&self) -> Result<bool, LogError> {
-        unimplemented!()
+        let mut spare = self.lock();
+        if spare.is_some() {
+            return Ok(false);
+        }
+        let shared = &self.shared;
+        let mut made = self.make(shared.segment_bytes)?;
+        let ready = shared.directory.join(ZEROS);
+        shared.disk.rename(&made.path, &ready).at("rename", &made.path)?;
+        shared.disk.sync_dir(&shared.directory).at("sync", &shared.directory)?;
+        made.path = ready;
+        *spare = Some(made);
+        Ok(true)
+    }
+
+    /// Hands the file for a segment of at least `bytes` to `turn`, which must give it another name; makes one if none lies
+    /// ready. Nobody else makes a spare in the meantime.
+    pub(super) fn turn_into<T>(
+        &self,
+        bytes: u64,
+        turn: impl FnOnce(Spare) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        let mut spare = self.lock();
+        let fitting = spare.take_if(|spare| spare.file_bytes >= bytes);
+        let file_bytes = bytes.next_multiple_of(BLOCK_BYTES).max(self.shared.segment_bytes);
+        let taken = match fitting {
+            Some(taken) => taken,
+            None => self.make(file_bytes)?,
+        };
+        assert!(taken.file_bytes >= bytes, "the file is large enough");
+        turn(taken)
+    }
+
+    /// Finds what an earlier process left; removes what is of no use.
+    pub(super) fn adopt(&self) -> Result<(), LogError> {
+        let shared = &self.shared;
+        let mut spare = self.lock();
+        for name in shared.disk.list(&shared.directory).at("list", &shared.directory)? {
+            let path = shared.directory.join(&name);
+            let useful = match name.as_str() {
+                ZEROS | STALE if spare.is_none() => true,
+                ZEROS | STALE | UNFINISHED => false,
+                _ => continue,
+            };
+            if useful {
+                let file = shared.disk.open(&path, OpenMode::Existing).at("open", &path)?;
+                let file_bytes = file.len().at("measure", &path)?;
+                if file_bytes == shared.segment_bytes {
+                    *spare = Some(Spare { path, file, file_bytes, stale: name == STALE });
+                    continue;
+                }
+            }
+            shared.disk.remove(&path).at("remove", &path)?;
+        }
+        Ok(())
+    }
+
+    /// Gets rid of a segment that is not needed any more: it becomes the spare if there is none. Durable.
+    pub(super) fn recycle(
+        &self,
+        path: &Path,
+        file: &Arc<dyn DiskFile>,
+        file_bytes: u64,
+    ) -> Result<(), LogError> {
+        let shared = &self.shared;
+        let vacancy = match shared.spare.try_lock() {
+            Ok(spare) => Some(spare),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            // One is being made: no need for another, and the writer does not wait for it.
+            Err(TryLockError::WouldBlock) => None,
+        };
+        let vacancy = vacancy.filter(|spare| spare.is_none() && file_bytes == shared.segment_bytes);
+        let stale = shared.directory.join(STALE);
+        if vacancy.is_some() {
+            shared.disk.rename(path, &stale).at("rename", path)?;
+        } else {
+            shared.disk.remove(path).at("remove", path)?;
+        }
+        shared.disk.sync_dir(&shared.directory).at("sync", &shared.directory)?;
+        if let Some(mut spare) = vacancy {
+            *spare = Some(Spare { path: stale, file: Arc::clone(file), file_bytes, stale: true });
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Spare>> {
+        self.shared.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes an unfinished file of zeros, durable but for its name.
+    fn make(&self, file_bytes: u64) -> Result<Spare, LogError> {
+        let shared = &self.shared;
+        let path = shared.directory.join(UNFINISHED);
+        let made = self.fill(&path, file_bytes);
+        if made.is_err() {
+            // Gives the space back; the error that matters is the one at hand.
+            let _ = shared.disk.remove(&path);
+        }
+        Ok(Spare { file: made?, path, file_bytes, stale: false })
+    }
+
+    fn fill(&self, path: &Path, file_bytes: u64) -> Result<Arc<dyn DiskFile>, IoFailure> {
+        let file = self.shared.disk.open(path, OpenMode::Create).at("create", path)?;
+        file.set_len(0).at("empty", path)?;
+        let chunk = u64::try_from(ZEROS_BYTES).unwrap_or(u64::MAX).min(file_bytes);
+        let zeros = vec![0; ZEROS_BYTES];
+        let mut offset = 0;
+        while offset < file_bytes {
+            let count = (file_bytes - offset).min(chunk);
+            let bytes = &zeros[..usize::try_from(count).unwrap_or(zeros.len())];
+            file.write_at(bytes, offset).at("write", path)?;
+            offset += count;
+            if offset.is_multiple_of(ZEROS_PER_SYNC) {
+                file.sync_data().at("sync", path)?;
+            }
+        }
+        file.sync_all().at("sync", path)?;
+        Ok(file)
     }
 }

@@ -1,0 +1,160 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use bytes::Bytes;
+use duet_protocol::{Entry, Epoch, Lsn, Position};
+
+use super::model::{OPTIONS, Step, Subject, directory};
+use crate::{Log, LogError, LogOptions, ReadError, RealDisk, testing::Unsynced};
+
+#[test]
+fn an_empty_directory_has_no_log() {
+    let disk = Arc::new(crate::testing::FaultDisk::new());
+    assert!(matches!(Log::open(disk, &directory(), OPTIONS), Err(LogError::Missing { .. })));
+}
+
+#[test]
+fn a_lone_write_takes_one_block_and_a_group_shares_blocks() {
+    let mut subject = Subject::new();
+    subject.step(&Step::Append(vec![10], 0)).unwrap();
+    subject.step(&Step::Append(vec![10; 3], 0)).unwrap();
+    let before = subject.disk.changes();
+    subject.step(&Step::Sync).unwrap();
+    subject.step(&Step::Sync).unwrap();
+    assert_eq!(subject.disk.changes() - before, 1, "nothing new, nothing to sync");
+    let path = subject.disk.files().pop().unwrap();
+    let used = |subject: &Subject| {
+        let bytes = subject.disk.bytes(&path);
+        bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1
+    };
+    assert_eq!(used(&subject), 4096 + 4 * 74);
+    subject.step(&Step::Append(vec![10], 0)).unwrap();
+    assert_eq!(used(&subject), 2 * 4096 + 74);
+}
+
+#[test]
+fn an_append_is_one_write() {
+    let mut subject = Subject::new();
+    let before = subject.disk.operations();
+    subject.step(&Step::Append(vec![10; 40], 0)).unwrap();
+    assert_eq!(subject.disk.operations() - before, 1);
+}
+
+#[test]
+fn a_record_larger_than_a_segment_gets_a_segment_of_its_own() {
+    let mut subject = Subject::new();
+    for _ in 0..3 {
+        subject.step(&Step::Append(vec![100_000], 0)).unwrap();
+        subject.step(&Step::Append(vec![1], 0)).unwrap();
+    }
+    subject.step(&Step::Sync).unwrap();
+    subject.step(&Step::Crash(Unsynced::Lost)).unwrap();
+    assert_eq!(subject.log.as_ref().unwrap().last().lsn, Lsn(6));
+}
+
+#[test]
+fn reading_outside_the_log_says_so() {
+    let mut subject = Subject::new();
+    for _ in 0..10 {
+        subject.step(&Step::Append(vec![4000], 0)).unwrap();
+        subject.step(&Step::Sync).unwrap();
+    }
+    let reader = subject.log.as_ref().unwrap().reader();
+    assert!(matches!(reader.read(Lsn(11), 1), Err(ReadError::Beyond { last: Lsn(10), .. })));
+    assert!(matches!(reader.read(Lsn(0), 1), Err(ReadError::Trimmed { first: Lsn(1), .. })));
+    subject.step(&Step::Trim(500)).unwrap();
+    let base = subject.log.as_ref().unwrap().base().lsn;
+    assert!(base > Lsn::ZERO && base <= Lsn(5));
+    assert!(matches!(reader.read(base, 1), Err(ReadError::Trimmed { .. })));
+    assert_eq!(reader.read(base.next(), 4001).unwrap().len(), 2);
+    subject.step(&Step::Truncate(500)).unwrap();
+    let last = subject.log.as_ref().unwrap().last().lsn;
+    assert!(matches!(reader.read(last.next(), 1), Err(ReadError::Beyond { .. })));
+    assert_eq!(reader.last(), last);
+}
+
+#[test]
+fn segments_are_recycled_and_a_truncation_gives_space_back() {
+    let mut subject = Subject::new();
+    for _ in 0..100 {
+        subject.step(&Step::Append(vec![4000], 0)).unwrap();
+        subject.step(&Step::Sync).unwrap();
+        subject.step(&Step::Trim(1000)).unwrap();
+    }
+    assert!(subject.disk.files().len() <= 3, "{:?}", subject.disk.files());
+    for _ in 0..10 {
+        subject.step(&Step::Append(vec![10; 3], 0)).unwrap();
+        subject.step(&Step::Sync).unwrap();
+        subject.step(&Step::Truncate(900)).unwrap();
+    }
+    let log = subject.log.as_ref().unwrap();
+    assert!(log.disk_bytes() < 14 * 2 * 4096 + OPTIONS.segment_bytes, "{}", log.disk_bytes());
+    subject.step(&Step::Crash(Unsynced::Lost)).unwrap();
+}
+
+/// One writer that appends, truncates and trims, and readers that may find entries gone but never wrong ones.
+#[test]
+fn readers_beside_the_writer_get_true_entries() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = LogOptions { segment_bytes: 16 * 4096 };
+    let mut log = Log::create(Arc::new(RealDisk), directory.path(), Position::EMPTY, options).unwrap();
+    let stop = AtomicBool::new(false);
+    let preparer = log.preparer();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                preparer.prepare_next().unwrap();
+                thread::yield_now();
+            }
+        });
+        for _ in 0..2 {
+            let reader = log.reader();
+            let stop = &stop;
+            scope.spawn(move || {
+                let mut read = 0_u64;
+                while !stop.load(Ordering::Relaxed) || read == 0 {
+                    let from = Lsn(reader.base().lsn.0 + 1 + read % 7);
+                    match reader.read(from, 5000) {
+                        Ok(entries) => {
+                            for (index, entry) in entries.iter().enumerate() {
+                                assert_eq!(entry.lsn.0, from.0 + index as u64);
+                                assert_eq!(&entry.command[..8], entry.lsn.0.to_le_bytes());
+                                read += 1;
+                            }
+                        }
+                        Err(ReadError::Trimmed { .. } | ReadError::Beyond { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+        let mut position = Position::EMPTY;
+        for round in 0..400_u64 {
+            let mut entries = Vec::new();
+            for index in 0..1 + round % 17 {
+                let mut command = (position.lsn.0 + 1).to_le_bytes().to_vec();
+                command.resize(usize::try_from(8 + index * 50).unwrap(), 1);
+                let entry = Entry::following(&position, Epoch(1 + round / 50), Bytes::from(command));
+                position = entry.position();
+                entries.push(entry);
+            }
+            log.append(&entries).unwrap();
+            assert_eq!(log.sync().unwrap(), position.lsn);
+            log.trim(Lsn(position.lsn.0.saturating_sub(400))).unwrap();
+            if round % 60 == 59 {
+                log.truncate(Lsn(position.lsn.0 - 5)).unwrap();
+                position = log.last();
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let last = log.last();
+    drop(log);
+    let (_, recovered) = Log::open(Arc::new(RealDisk), directory.path(), options).unwrap();
+    assert_eq!((recovered.last(), recovered.torn), (last, None));
+}

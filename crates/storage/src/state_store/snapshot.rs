@@ -1,0 +1,191 @@
+//! Whole copies of the state: read out for a peer or a backup, and built from what a peer sends.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use duet_protocol::Position;
+use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, WriteTransaction};
+
+use super::{
+    BUILD_CACHE_BYTES, EngineFile, EngineResult, FACTS, Facts, ROWS, StateError, incoming_path, read_facts,
+    write_facts,
+};
+use crate::{
+    disk::{Disk, OpenMode},
+    failure::At,
+};
+
+/// A consistent copy of the state, to be read in chunks.
+pub struct StateSnapshot {
+    rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    facts: Facts,
+    /// The last key that was given out.
+    after: Option<Bytes>,
+    /// Keeps the file open even when another database takes its place.
+    _database: Arc<Database>,
+}
+
+impl fmt::Debug for StateSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateSnapshot").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+impl StateSnapshot {
+    pub(super) fn take(database: Arc<Database>) -> EngineResult<Self> {
+        let transaction = database.begin_read()?;
+        let rows = transaction.open_table(ROWS)?;
+        let facts = read_facts(&transaction)?;
+        let facts = facts.ok_or_else(|| redb::Error::Corrupted("no applied position".to_owned()))?;
+        Ok(Self { rows, facts, after: None, _database: database })
+    }
+
+    /// Where it stands.
+    pub fn position(&self) -> Position {
+        self.facts.applied
+    }
+
+    /// The state machine's own record in it.
+    pub fn meta(&self) -> Option<Bytes> {
+        self.facts.meta.clone()
+    }
+
+    /// The next rows, until their bytes reach `max_bytes`; at least one; none at the end.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn next_chunk(&mut self, max_bytes: usize) -> Result<Vec<(Bytes, Bytes)>, StateError> {
+        let chunk = self.read_chunk(max_bytes).map_err(|error| StateError::of_engine("read", error))?;
+        if let Some((key, _)) = chunk.last() {
+            assert!(self.after.as_ref().is_none_or(|after| after < key), "keys rise");
+            self.after = Some(key.clone());
+        }
+        Ok(chunk)
+    }
+
+    fn read_chunk(&self, max_bytes: usize) -> EngineResult<Vec<(Bytes, Bytes)>> {
+        let from = self.after.as_deref().unwrap_or_default();
+        let mut chunk = Vec::new();
+        let mut bytes = 0;
+        for row in self.rows.range(from..)? {
+            let (key, value) = row?;
+            if self.after.as_deref() == Some(key.value()) {
+                continue;
+            }
+            bytes += key.value().len() + value.value().len();
+            chunk.push((Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value())));
+            if bytes >= max_bytes {
+                break;
+            }
+        }
+        Ok(chunk)
+    }
+}
+
+/// A copy of the peer's state that is arriving. Dropped unfinished, it leaves nothing that counts.
+pub struct SnapshotBuilder {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    transaction: WriteTransaction,
+    database: Database,
+}
+
+impl fmt::Debug for SnapshotBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SnapshotBuilder").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+impl SnapshotBuilder {
+    /// Begins a copy in `directory`, in place of any that was begun before.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn create(disk: Arc<dyn Disk>, directory: &Path) -> Result<Self, StateError> {
+        let path = incoming_path(directory);
+        if disk.kind(&path).at("look at", &path)?.is_some() {
+            disk.remove(&path).at("remove", &path)?;
+        }
+        let file = disk.open(&path, OpenMode::CreateNew).at("create", &path)?;
+        let begin = || {
+            let database = Database::builder()
+                .set_cache_size(BUILD_CACHE_BYTES)
+                .create_with_backend(EngineFile(file))?;
+            let mut transaction = database.begin_write()?;
+            transaction.set_durability(Durability::Immediate)?;
+            transaction.set_quick_repair(true);
+            transaction.open_table(ROWS)?;
+            transaction.open_table(FACTS)?;
+            Ok((database, transaction))
+        };
+        let (database, transaction) =
+            begin().map_err(|error| StateError::of_engine("begin a copy", error))?;
+        Ok(Self { disk, directory: directory.to_owned(), transaction, database })
+    }
+
+    /// Writes rows of the copy.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn put_chunk<'a>(
+        &mut self,
+        rows: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<(), StateError> {
+        let write = || {
+            let mut table = self.transaction.open_table(ROWS)?;
+            for (key, value) in rows {
+                table.insert(key, value)?;
+            }
+            Ok(())
+        };
+        write().map_err(|error| StateError::of_engine("write a copy", error))
+    }
+
+    /// Ends the copy and makes it durable, ready for [`crate::DataDir::install`].
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn finish(self, position: Position, meta: Option<Bytes>) -> Result<ReadySnapshot, StateError> {
+        let Self { disk, directory, transaction, database } = self;
+        let end = || {
+            write_facts(&transaction, Facts { applied: position, meta })?;
+            transaction.commit()?;
+            database.close()?;
+            Ok(())
+        };
+        end().map_err(|error| StateError::of_engine("complete a copy", error))?;
+        let path = incoming_path(&directory);
+        let file = disk.open(&path, OpenMode::Existing).at("open", &path)?;
+        file.sync_all().at("sync", &path)?;
+        disk.sync_dir(&directory).at("sync", &directory)?;
+        Ok(ReadySnapshot { path, position })
+    }
+}
+
+/// A complete, durable copy that waits for its installation.
+#[derive(Debug)]
+pub struct ReadySnapshot {
+    path: PathBuf,
+    position: Position,
+}
+
+impl ReadySnapshot {
+    /// Where it stands.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Where it stands; it is installed from now on.
+    pub(crate) fn into_position(self) -> Position {
+        self.position
+    }
+
+    /// Where its file is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
