@@ -1,8 +1,9 @@
 //! The register at a witness server, over one kept-alive HTTP/1.1 connection.
 //!
-//! An answer is definite only if it is marked as a Duet witness's, repeats this request's nonce, and has exactly the
-//! status and headers of a definite answer; everything else is `Unknown`. No write is ever sent twice: a second try
-//! that finds the first one's work would be told `Mismatch`. The caller reads, and decides.
+//! An answer is definite only if it is marked as a Duet witness's, repeats this request's nonce, and has
+//! exactly the status and headers of a definite answer; everything else is `Unknown`. No write is ever sent
+//! twice: a second try that finds the first one's work would be told `Mismatch`. The caller reads, and
+//! decides.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! The one suite that every back end passes, for its tests: what the protocol relies on, and nothing else.
 //!
-//! [`run`] panics at the first broken promise. It expects a healthy witness: `Unknown` is a failure here, so give the
-//! registers a generous deadline. How faults are told apart from answers is tested back end by back end.
+//! [`run`] panics at the first broken promise. It expects a healthy witness: `Unknown` is a failure here, so
+//! give the registers a generous deadline. How faults are told apart from answers is tested back end by back
+//! end.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,15 +1,17 @@
 //! The witness in a directory on any shared file system that both appliances mount.
 //!
 //! Layout: `DIRECTORY/duet-witness-directory` (made once by an operator, see [`prepare`]), and for each pair
-//! `DIRECTORY/CLUSTER/record`, `lock`, and for a moment `new-VERSION`. A write takes an exclusive advisory lock, writes
-//! and flushes `new-VERSION`, checks that the record is still the expected one, renames, and flushes the directory.
+//! `DIRECTORY/CLUSTER/record`, `lock`, and for a moment `new-VERSION`. A write takes an exclusive advisory
+//! lock, writes and flushes `new-VERSION`, checks that the record is still the expected one, renames, and
+//! flushes the directory.
 //!
-//! The marker file stands against the worst accident: while the share is not mounted, each appliance sees an empty
-//! directory of its own. Without the marker everything is `Unknown`; nothing is ever created there.
+//! The marker file stands against the worst accident: while the share is not mounted, each appliance sees an
+//! empty directory of its own. Without the marker everything is `Unknown`; nothing is ever created there.
 //!
-//! Limits: the file system must have locks and renames that are coherent between machines. NFS version 4 has (mount it with
-//! `lookupcache=none`), NFS 3 without a lock daemon, a replicated file system without coherent locks, or a directory that
-//! some tool copies back and forth have not. The directory must not live on one of the two appliances.
+//! Limits: the file system must have locks and renames that are coherent between machines. NFS version 4 has
+//! (mount it with `lookupcache=none`), NFS 3 without a lock daemon, a replicated file system without coherent
+//! locks, or a directory that some tool copies back and forth have not. The directory must not live on one of
+//! the two appliances.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -30,14 +32,15 @@ const MARKER: &str = "duet-witness-directory";
 const MARKER_TEXT: &str = "duet-witness-directory 1\n";
 /// Start of the names of files that are being written.
 const NEW_PREFIX: &str = "new-";
-/// Pause between two tries to get the lock. The lock is held for a few flushes, so this is about one such time; a waiting lock call
-/// cannot be given a deadline.
+/// Pause between two tries to get the lock. The lock is held for a few flushes, so this is about one such
+/// time; a waiting lock call cannot be given a deadline.
 const LOCK_RETRY: Duration = Duration::from_millis(5);
-/// Calls that may hang in a dead file system at the same time before further ones are refused at once: each holds a thread.
+/// Calls that may hang in a dead file system at the same time before further ones are refused at once: each
+/// holds a thread.
 const MAX_HANGING_CALLS: usize = 4;
 
-/// Makes a directory a witness directory, once, by an operator's explicit wish and with the share mounted. Doing
-/// it again changes nothing.
+/// Makes a directory a witness directory, once, by an operator's explicit wish and with the share mounted.
+/// Doing it again changes nothing.
 ///
 /// # Errors
 /// When the directory is not there or not writable, or is one of a newer format.
@@ -92,11 +95,12 @@ impl DirectoryRegister {
         Self { place, deadline, calls: Arc::new(AtomicUsize::new(0)) }
     }
 
-    /// Runs blocking file operations on a thread of their own, for which the caller waits no longer than the deadline.
+    /// Runs blocking file operations on a thread of their own, for which the caller waits no longer than the
+    /// deadline.
     ///
-    /// Not tokio's blocking pool: a runtime waits for that pool when it ends, and a file system that hangs would
-    /// then hang the whole program. A call left behind may still take effect later; it stays conditional, and it gives up by
-    /// itself once it notices that its deadline is over.
+    /// Not tokio's blocking pool: a runtime waits for that pool when it ends, and a file system that hangs
+    /// would then hang the whole program. A call left behind may still take effect later; it stays
+    /// conditional, and it gives up by itself once it notices that its deadline is over.
     async fn run<T: Send + 'static>(
         &self,
         act: impl FnOnce(&Place, Instant) -> Result<T, Reason> + Send + 'static,
@@ -189,7 +193,8 @@ impl Place {
         check_marker(&self.directory)?;
         let found = self.load()?;
         if found.is_some() {
-            // The writer may have died between its rename and its flush: nobody may act on what could still vanish.
+            // The writer may have died between its rename and its flush: nobody may act on what could still
+            // vanish.
             sync_directory(&self.folder).map_err(|error| self.failed("flush", &self.folder, &error))?;
         }
         Ok(found)
@@ -220,7 +225,8 @@ impl Place {
         if expected.is_none() {
             self.make_folder()?;
         } else if self.load()?.is_none() {
-            // Without a record there may be no folder to hold the lock; nothing is created for a compare-and-set.
+            // Without a record there may be no folder to hold the lock; nothing is created for a
+            // compare-and-set.
             return Ok(WriteOutcome::Mismatch);
         }
         let lock = self.lock(until)?;
@@ -242,9 +248,10 @@ impl Place {
 
     /// The write itself, under the lock.
     ///
-    /// The lock of a network file system can be lost while this process sleeps. Three things keep a sleeper from overwriting
-    /// the work of the lock's next holder: that one has removed the sleeper's new file, so the rename fails; the last
-    /// check comes after the slow flush; and a sleeper that wakes up late stops at its deadline.
+    /// The lock of a network file system can be lost while this process sleeps. Three things keep a sleeper
+    /// from overwriting the work of the lock's next holder: that one has removed the sleeper's new file, so
+    /// the rename fails; the last check comes after the slow flush; and a sleeper that wakes up late stops at
+    /// its deadline.
     fn replace(
         &self,
         new: &Path,
@@ -367,7 +374,8 @@ fn check_marker(directory: &Path) -> Result<(), Reason> {
 /// Makes the names in a directory durable.
 fn sync_directory(directory: &Path) -> io::Result<()> {
     match File::open(directory)?.sync_all() {
-        // Some network file systems (SMB) have no such operation; their server answers a rename when it is done.
+        // Some network file systems (SMB) have no such operation; their server answers a rename when it is
+        // done.
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
         done => done,
     }

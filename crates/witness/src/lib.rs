@@ -1,9 +1,9 @@
 //! The witness of a pair: one tiny record, changed only by compare-and-set, and never any user data.
 //!
-//! [`Register`] is the one trait, over bytes. Its back ends are Duet's own witness server ([`client`], [`server`])
-//! and a directory on a shared file system ([`directory`]); [`open()`] picks one from a URL. [`record`] turns the
-//! protocol's record into bytes and back. [`conformance`] is the suite that every back end has to pass: a back end
-//! that passes it may be trusted with a pair's safety.
+//! [`Register`] is the one trait, over bytes. Its back ends are Duet's own witness server ([`client`],
+//! [`server`]) and a directory on a shared file system ([`directory`]); [`open()`] picks one from a URL.
+//! [`record`] turns the protocol's record into bytes and back. [`conformance`] is the suite that every back
+//! end has to pass: a back end that passes it may be trusted with a pair's safety.
 
 pub mod client;
 pub mod conformance;

@@ -1,7 +1,7 @@
 //! Cluster names, checked once at the edge.
 //!
-//! A name becomes part of a URL and of a path, so only harmless characters are in it; it is also what people read in
-//! logs, so it is short.
+//! A name becomes part of a URL and of a path, so only harmless characters are in it; it is also what people
+//! read in logs, so it is short.
 
 use std::fmt;
 use std::str::FromStr;

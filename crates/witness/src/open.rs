@@ -5,8 +5,8 @@
 //! | `http://host:port` | a Duet witness server |
 //! | `dir:/path` or `file:///path` | a directory on a shared file system |
 //!
-//! A typo is told in a sentence that shows the right form; nothing is guessed, as two appliances that guess differently
-//! would have two witnesses.
+//! A typo is told in a sentence that shows the right form; nothing is guessed, as two appliances that guess
+//! differently would have two witnesses.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,8 +1,9 @@
 //! The protocol's record as bytes: JSON that a person can read at the witness with no tool of ours.
 //!
-//! It carries a format number, and the cluster's name and id: two pairs that were given one place by mistake notice it
-//! instead of taking each other's record for their own. Numbers of 64 bits are strings, as many JSON readers
-//! would round them. Fields that are not known are refused, for dropping them in the next write would lose them.
+//! It carries a format number, and the cluster's name and id: two pairs that were given one place by mistake
+//! notice it instead of taking each other's record for their own. Numbers of 64 bits are strings, as many
+//! JSON readers would round them. Fields that are not known are refused, for dropping them in the next write
+//! would lose them.
 
 use bytes::Bytes;
 use duet_protocol::{
@@ -27,7 +28,8 @@ pub fn encode(name: &ClusterName, record: &WitnessRecord) -> Bytes {
         floor: Both { a: record.floor.a.to_string(), b: record.floor.b.to_string() },
         left: Both { a: record.left.a.as_ref().map(note_json), b: record.left.b.as_ref().map(note_json) },
     };
-    // Structs of strings always have a JSON form; were that ever not so, the empty record would be refused by `decode`.
+    // Structs of strings always have a JSON form; were that ever not so, the empty record would be refused by
+    // `decode`.
     let mut bytes = serde_json::to_vec_pretty(&json).unwrap_or_default();
     assert!(!bytes.is_empty(), "structs of strings have a JSON form");
     bytes.push(b'\n');
@@ -38,7 +40,8 @@ pub fn encode(name: &ClusterName, record: &WitnessRecord) -> Bytes {
 /// The record in `bytes`. `id` is `None` only for an appliance that does not know its pair's id yet.
 ///
 /// # Errors
-/// When the record is another cluster's, of a newer format, or no record. It counts as unknown, never as absent.
+/// When the record is another cluster's, of a newer format, or no record. It counts as unknown, never as
+/// absent.
 pub fn decode(name: &ClusterName, id: Option<ClusterId>, bytes: &[u8]) -> Result<WitnessRecord, RecordError> {
     let damaged = |error: serde_json::Error| RecordError::Damaged { what: error.to_string() };
     let FormatJson { format } = serde_json::from_slice(bytes).map_err(damaged)?;

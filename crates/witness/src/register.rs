@@ -1,9 +1,10 @@
 //! The register: the one trait of all witness back ends, at the level of bytes.
 //!
 //! Uncertainty is a value here. Only answers on a back end's short list of definite ones become
-//! [`WriteOutcome::Mismatch`] or [`ReadOutcome::Absent`]; a timeout, a refused connection, a damaged file or an
-//! answer from a stranger is `Unknown`. A write that came back `Unknown` may have happened, may still happen later,
-//! or never: it stays conditional all the while, so once any other write has succeeded it can do no harm.
+//! [`WriteOutcome::Mismatch`] or [`ReadOutcome::Absent`]; a timeout, a refused connection, a damaged file or
+//! an answer from a stranger is `Unknown`. A write that came back `Unknown` may have happened, may still
+//! happen later, or never: it stays conditional all the while, so once any other write has succeeded it can
+//! do no harm.
 
 use std::fmt;
 use std::future::Future;
@@ -17,18 +18,20 @@ use rand::rngs::SysRng;
 /// A future that owns nothing but what it borrows for `'a`, so that back ends can sit behind `dyn Register`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Largest record, in bytes. Real ones are below 2 KiB; a bound keeps the memory and disk of a witness that serves
-/// very many pairs predictable.
+/// Largest record, in bytes. Real ones are below 2 KiB; a bound keeps the memory and disk of a witness that
+/// serves very many pairs predictable.
 pub const MAX_RECORD_BYTES: usize = 16 * 1024;
 
-/// How long one call may take when nobody says otherwise. Two round trips between continents and an `fsync` on a slow
-/// disk fit in; it is below the time after which the protocol itself gives up (3 s) or a shutdown does (2 s).
+/// How long one call may take when nobody says otherwise. Two round trips between continents and an `fsync`
+/// on a slow disk fit in; it is below the time after which the protocol itself gives up (3 s) or a shutdown
+/// does (2 s).
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// One record that can be read, created once, and replaced if it is still the one that was read.
 ///
-/// Every call ends within the deadline the back end was opened with. Calls may run at the same time; each is atomic and durable
-/// before it is answered, and reads are never stale. Dropping a future does not undo a write.
+/// Every call ends within the deadline the back end was opened with. Calls may run at the same time; each is
+/// atomic and durable before it is answered, and reads are never stale. Dropping a future does not undo a
+/// write.
 pub trait Register: Send + Sync {
     /// Reads the record.
     fn read(&self) -> BoxFuture<'_, ReadOutcome>;
@@ -72,8 +75,9 @@ pub enum WriteOutcome {
 
 /// Identity of one write of one record. Opaque; equal only if it is the same write.
 ///
-/// Back ends of this crate draw it at random, 128 bits from the operating system for every write, so it is not repeated
-/// even when a witness is wiped, restored from a backup or rolled back, nor when contents are equal.
+/// Back ends of this crate draw it at random, 128 bits from the operating system for every write, so it is
+/// not repeated even when a witness is wiped, restored from a backup or rolled back, nor when contents are
+/// equal.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Version(String);
 
@@ -105,8 +109,8 @@ impl fmt::Display for Version {
     }
 }
 
-/// 128 bits from the operating system. Not from a generator in this process: the clone of a virtual machine would
-/// go on with the same numbers as its original.
+/// 128 bits from the operating system. Not from a generator in this process: the clone of a virtual machine
+/// would go on with the same numbers as its original.
 pub(crate) fn draw_nonce() -> Result<u128, Reason> {
     let mut bytes = [0; 16];
     SysRng

@@ -1,8 +1,9 @@
 //! `duet witness`: the witness server. One process serves very many pairs over plain HTTP/1.1.
 //!
-//! [`WitnessServer::bind`] takes everything that can be refused - the data directory, the address - before anything is
-//! served; [`WitnessServer::run`] then serves until told to stop. [`routes`] is the interface, [`store`] the durable part.
-//! A disk that fails ends the server with [`ServeError::Disk`], and the process has to end with it.
+//! [`WitnessServer::bind`] takes everything that can be refused - the data directory, the address - before
+//! anything is served; [`WitnessServer::run`] then serves until told to stop. `routes` is the interface,
+//! `store` the durable part. A disk that fails ends the server with [`ServeError::Disk`], and the process has
+//! to end with it.
 
 mod routes;
 mod store;
@@ -27,9 +28,11 @@ use crate::Reason;
 use routes::Shared;
 use store::Store;
 
-/// Connections at the same time; more wait in the kernel's queue. About 10 KiB each: 160 MiB when full.
-const MAX_CONNECTIONS: usize = 16 * 1024;
-/// From this many connections on each is closed after its answer, so that more pairs than connections can be served in turn.
+/// Connections at the same time; more wait in the kernel's queue. 13 KiB each, as measured: 104 MiB when
+/// full.
+const MAX_CONNECTIONS: usize = 8 * 1024;
+/// From this many connections on each is closed after its answer, so that more pairs than connections can be
+/// served in turn.
 const CROWDED_CONNECTIONS: usize = MAX_CONNECTIONS / 4 * 3;
 /// How long a connection may be silent, or take to send a request's head. Appliances ask every 5 s.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
@@ -37,6 +40,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 const CONNECTION_BUFFER_BYTES: usize = 8 * 1024;
 /// How long requests under way may take to finish when the server stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection that is to close goes on: one that was just opened gets its first request answered.
+const CLOSE_GRACE: Duration = Duration::from_millis(50);
 /// Pause after a failed accept (as a rule: out of file descriptors), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -45,7 +50,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct WitnessServerConfig {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Where the records are kept; made if it is missing. Not for anything else, and not on one of the appliances it serves.
+    /// Where the records are kept; made if it is missing. Not for anything else, and not on one of the
+    /// appliances it serves.
     pub data_dir: PathBuf,
 }
 
@@ -98,7 +104,8 @@ pub enum ServeError {
         /// What is wrong with it.
         message: String,
     },
-    /// End the process, check disk and free space, start again: what a failed flush has left on disk is not known.
+    /// End the process, check disk and free space, start again: what a failed flush has left on disk is not
+    /// known.
     #[error("the disk of {} failed ({message}): the witness must stop", directory.display())]
     Disk {
         /// The data directory.
@@ -162,8 +169,8 @@ impl WitnessServer {
         self.address
     }
 
-    /// Serves until `shutdown` ends, then lets requests under way finish and closes the file. Dropping the future
-    /// is like a crash: nothing that was answered is lost.
+    /// Serves until `shutdown` ends, then lets requests under way finish and closes the file. Dropping the
+    /// future is like a crash: nothing that was answered is lost.
     ///
     /// # Errors
     /// [`ServeError::Disk`]: the caller has to end the process.
@@ -173,17 +180,15 @@ impl WitnessServer {
         tracing::info!(%address, %incarnation, "witness serves");
         let connections = Arc::new(Connections::default());
         let router = routes::router(Shared { store, connections: Arc::clone(&connections) });
-        let (stop, stopping) = watch::channel(());
         let mut tasks = JoinSet::new();
         let outcome = tokio::select! {
             () = shutdown => None,
             ended = &mut writer => Some(ended),
-            never = accept(&listener, &router, &connections, &stopping, &mut tasks) => match never {},
+            never = accept(&listener, &router, &connections, &mut tasks) => match never {},
         };
         drop(listener);
         drop(router);
         if outcome.is_none() {
-            drop(stop);
             let finished = async { while tasks.join_next().await.is_some() {} };
             // Whoever is not done by now is cut off; its client counts that as Unknown.
             let _ = tokio::time::timeout(STOP_TIMEOUT, finished).await;
@@ -230,14 +235,15 @@ impl Drop for Counted {
     }
 }
 
-/// Takes connections for ever.
+/// Takes connections for ever. When this future is dropped, connections end after the request that they
+/// serve.
 async fn accept(
     listener: &TcpListener,
     router: &Router,
     connections: &Arc<Connections>,
-    stopping: &watch::Receiver<()>,
     tasks: &mut JoinSet<()>,
 ) -> Infallible {
+    let (mut open, mut closing) = watch::channel(());
     loop {
         // Reaps what has ended, and waits for an end when there are too many.
         while tasks.try_join_next().is_some() {}
@@ -247,22 +253,25 @@ async fn accept(
         match listener.accept().await {
             Ok((stream, _)) => {
                 let counted = Counted::new(connections);
-                let (router, stopping) = (router.clone(), stopping.clone());
+                let (router, closing) = (router.clone(), closing.clone());
                 tasks.spawn(async move {
-                    serve_connection(stream, router, stopping).await;
+                    serve_connection(stream, router, closing).await;
                     drop(counted);
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "the witness cannot take a connection");
+                // As a rule there are no file descriptors left: makes room by closing whatever is idle.
+                tracing::warn!(%error, connections = tasks.len(), "the witness cannot take a connection");
+                drop(open);
+                (open, closing) = watch::channel(());
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-/// Serves one connection until its client or the server is done.
-async fn serve_connection(stream: TcpStream, router: Router, mut stopping: watch::Receiver<()>) {
+/// Serves one connection until its client is done with it, or `closing` loses its sender.
+async fn serve_connection(stream: TcpStream, router: Router, mut closing: watch::Receiver<()>) {
     // Answers are single small segments; a socket without this option would hold them back.
     let _ = stream.set_nodelay(true);
     let connection = hyper::server::conn::http1::Builder::new()
@@ -271,10 +280,14 @@ async fn serve_connection(stream: TcpStream, router: Router, mut stopping: watch
         .max_buf_size(CONNECTION_BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
+    let closed = async {
+        let _ = closing.changed().await;
+        tokio::time::sleep(CLOSE_GRACE).await;
+    };
     // Errors are the client's (a reset, a malformed request, silence): nothing to be done about them here.
     tokio::select! {
         _ = connection.as_mut() => {}
-        _ = stopping.changed() => {
+        () = closed => {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }

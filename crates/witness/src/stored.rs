@@ -4,8 +4,9 @@
 //! duet-witness-record 1 cluster=berlin version=8c1f... length=512 crc32c=0a1b2c3d
 //! ```
 //!
-//! The checksum covers name, version and content. A record that is damaged, of a newer format, or that belongs to
-//! another cluster (a copied or renamed file) is an error with a sentence for people, never taken for an absent one.
+//! The checksum covers name, version and content. A record that is damaged, of a newer format, or that
+//! belongs to another cluster (a copied or renamed file) is an error with a sentence for people, never taken
+//! for an absent one.
 
 use bytes::Bytes;
 

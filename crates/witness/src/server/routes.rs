@@ -1,8 +1,8 @@
 //! The HTTP interface of the witness server: what each request means and how each outcome is answered.
 //!
-//! `GET /v1/records/{cluster}` reads, `PUT` with `If-None-Match: *` creates, `PUT` with `If-Match: "version"` is the
-//! compare-and-set; `ETag` is the version. A record is never deleted. `GET /health` and `GET /version` are for people
-//! and monitoring. Every answer, errors too, carries the mark that clients insist on.
+//! `GET /v1/records/{cluster}` reads, `PUT` with `If-None-Match: *` creates, `PUT` with `If-Match: "version"`
+//! is the compare-and-set; `ETag` is the version. A record is never deleted. `GET /health` and `GET /version`
+//! are for people and monitoring. Every answer, errors too, carries the mark that clients insist on.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! The records of a witness server: one redb file, one writer thread, group commit.
 //!
-//! All writes that wait while a commit is under way share the next one, so a disk that flushes 100 times a second
-//! still serves thousands of pairs. A write is answered after its commit is durable, and reads see only such commits.
-//! After a failed commit nobody knows what the disk holds: the writer ends for good and the server with it.
-//! Nothing is kept in memory for a pair; redb's page cache has a fixed size.
+//! All writes that wait while a commit is under way share the next one, so a disk that flushes 100 times a
+//! second still serves thousands of pairs. A write is answered after its commit is durable, and reads see
+//! only such commits. After a failed commit nobody knows what the disk holds: the writer ends for good and
+//! the server with it. Nothing is kept in memory for a pair; redb's page cache has a fixed size.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -41,7 +41,8 @@ const CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// Records that one server holds at most; with the largest records about 17 GB. Keeps a client gone wild from
 /// filling the disk.
 pub(super) const MAX_RECORDS: u64 = 1_000_000;
-/// Writes that may wait for their commit. More than that is refused at once: they would miss their deadlines anyway.
+/// Writes that may wait for their commit. More than that is refused at once: they would miss their deadlines
+/// anyway.
 const WRITE_QUEUE: usize = 4096;
 /// Writes in one commit: bounds its memory to a few megabytes, and the time the last one waits for the first.
 const MAX_BATCH: usize = 512;
@@ -98,8 +99,8 @@ struct DataFile {
 }
 
 impl Store {
-    /// Opens the records in `directory`, or makes them if it is empty or missing. The receiver hears how the writer
-    /// ended: well when all clones are gone, or with the error that must end the process.
+    /// Opens the records in `directory`, or makes them if it is empty or missing. The receiver hears how the
+    /// writer ended: well when all clones are gone, or with the error that must end the process.
     pub fn open(directory: &Path) -> Result<(Self, oneshot::Receiver<Result<(), ServeError>>), ServeError> {
         let file = Arc::new(DataFile::open(directory)?);
         let (writes, requests) = mpsc::channel(WRITE_QUEUE);
@@ -156,7 +157,7 @@ impl Store {
 impl DataFile {
     fn open(directory: &Path) -> Result<Self, ServeError> {
         let failed = |source| ServeError::Directory { directory: directory.to_owned(), source };
-        std::fs::create_dir_all(directory).map_err(failed)?;
+        make_directory(directory).map_err(failed)?;
         let mut lock = OpenOptions::new()
             .read(true)
             .write(true)
@@ -186,6 +187,19 @@ impl DataFile {
         let incarnation = check(&path, &database)?;
         Ok(Self { database, incarnation, _lock: lock })
     }
+}
+
+/// Makes the directory if it is missing, durably: a directory that vanishes in a power cut takes its records
+/// along.
+fn make_directory(directory: &Path) -> std::io::Result<()> {
+    let missing = directory.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+    let missing: Vec<&Path> = missing.collect();
+    std::fs::create_dir_all(directory)?;
+    for parent in missing.into_iter().filter_map(Path::parent) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Makes the data file under another name and renames it when it is whole and durable.

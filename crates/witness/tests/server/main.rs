@@ -1,4 +1,5 @@
-//! The witness server and its client, over real sockets: the promises of every witness, and each fault between them.
+//! The witness server and its client, over real sockets: the promises of every witness, and each fault
+//! between them.
 
 mod faults;
 mod interface;
@@ -97,7 +98,7 @@ async fn a_server_dropped_like_in_a_crash_keeps_its_records() {
 async fn a_killed_process_keeps_whatever_it_answered() {
     let directory = tempfile::TempDir::new().unwrap();
     for round in 0..3 {
-        let process = Process::start(directory.path(), None);
+        let process = Process::start(directory.path(), "");
         let writers: Vec<_> = (0..8)
             .map(|writer| tokio::spawn(write_until_unknown(process.address.clone(), round, writer)))
             .collect();
@@ -117,8 +118,9 @@ async fn a_killed_process_keeps_whatever_it_answered() {
 async fn a_failing_disk_ends_the_server() {
     let directory = tempfile::TempDir::new().unwrap();
     // The empty file must be there: making it is larger than the limit allows.
-    Process::start(directory.path(), None).kill();
-    let process = Process::start(directory.path(), Some(5000));
+    Process::start(directory.path(), "").kill();
+    // Writing beyond the largest file size fails, as on a full or broken disk.
+    let process = Process::start(directory.path(), "trap '' XFSZ; ulimit -f 5000;");
     let answered = write_until_unknown(process.address.clone(), 0, 0).await;
     assert!(!answered.is_empty(), "some writes were answered before");
     let (success, output) = process.wait();
@@ -127,8 +129,29 @@ async fn a_failing_disk_ends_the_server() {
     assert_all_there(directory.path(), &answered).await;
 }
 
-/// Creates and replaces records until an answer fails to come; returns the last answered version of each cluster, except of
-/// the one whose outcome is not known.
+/// More clients than file descriptors: idle connections make room for others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_out_of_file_descriptors_serves_on() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let process = Process::start(directory.path(), "ulimit -n 40;");
+    let registers: Vec<_> =
+        (0..100).map(|number| open(&process.address, &format!("pair-{number}"), PATIENT)).collect();
+    let start = std::time::Instant::now();
+    let mut unknown = 0;
+    for register in &registers {
+        // A connection that is closed at the moment it is used costs one answer, no more.
+        while register.read().await != ReadOutcome::Absent {
+            unknown += 1;
+            assert!(unknown < 10, "nearly all are answered at once");
+        }
+    }
+    // Much less than it takes until a silent connection is closed for its silence.
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    process.kill();
+}
+
+/// Creates and replaces records until an answer fails to come; returns the last answered version of each
+/// cluster, except of the one whose outcome is not known.
 async fn write_until_unknown(address: String, round: usize, writer: usize) -> HashMap<String, Version> {
     let mut answered = HashMap::new();
     for number in 0.. {
@@ -145,7 +168,7 @@ async fn write_until_unknown(address: String, round: usize, writer: usize) -> Ha
 }
 
 async fn assert_all_there(directory: &std::path::Path, answered: &HashMap<String, Version>) {
-    let process = Process::start(directory, None);
+    let process = Process::start(directory, "");
     for (cluster, expected) in answered {
         match open(&process.address, cluster, PATIENT).read().await {
             ReadOutcome::Record { version, bytes } => {

@@ -76,12 +76,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// With `file_blocks` every file is limited to that many KiB (or half KiB, as the shell counts): writing beyond
-    /// fails, as on a full or broken disk.
-    pub fn start(directory: &Path, file_blocks: Option<u32>) -> Self {
-        let limit = file_blocks.map_or(String::new(), |blocks| format!("trap '' XFSZ; ulimit -f {blocks}; "));
+    /// `limits` are shell commands that run first, to take something away from it.
+    pub fn start(directory: &Path, limits: &str) -> Self {
         let mut child = Command::new("sh")
-            .args(["-c", &format!("{limit}exec \"$0\" --exact process --nocapture --quiet")])
+            .args(["-c", &format!("{limits} exec \"$0\" --exact process --nocapture --quiet")])
             .arg(std::env::current_exe().expect("this program"))
             .env(DIRECTORY, directory)
             .stdout(Stdio::piped())
