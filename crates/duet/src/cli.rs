@@ -338,7 +338,9 @@ where
     match Cli::try_parse_from(&args) {
         Ok(cli) => Ok(Parsed::Run(Box::new(cli))),
         Err(error) => match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Parsed::Print(error.render().to_string())),
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                Ok(Parsed::Print(format!("{}\n", error.render().to_string().trim_end())))
+            }
             _ => Err(in_two_lines(&error, &command_in(&args))),
         },
     }
@@ -347,7 +349,8 @@ where
 /// clap's report, cut down to what happened and what to do.
 fn in_two_lines(error: &clap::Error, command: &str) -> Failure {
     let help = format!("see: {command} --help");
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand || error.kind() == ErrorKind::MissingSubcommand
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        || error.kind() == ErrorKind::MissingSubcommand
     {
         let remedy = if command == "duet" { "try: duet demo, or see: duet --help".to_owned() } else { help };
         return Failure::usage(format!("{command} needs a command"), remedy);
@@ -355,9 +358,10 @@ fn in_two_lines(error: &clap::Error, command: &str) -> Failure {
     let text = error.render().to_string();
     let first = text.split("\n\n").next().unwrap_or_default();
     let what = first.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
-    let suggestion = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
-        .into_iter()
-        .find_map(|kind| error.get(kind).and_then(first_string));
+    let suggestion =
+        [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
+            .into_iter()
+            .find_map(|kind| error.get(kind).and_then(first_string));
     let remedy = match suggestion {
         Some(suggestion) => format!("did you mean {suggestion}? {help}"),
         None => help,
@@ -398,11 +402,7 @@ mod tests {
     const WRONG: [(&[&str], &str, &str); 12] = [
         (&["duet"], "duet needs a command", "try: duet demo, or see: duet --help"),
         (&["duet", "bench"], "duet bench needs a command", "see: duet bench --help"),
-        (
-            &["duet", "sever"],
-            "unrecognized subcommand 'sever'",
-            "did you mean serve? see: duet --help",
-        ),
+        (&["duet", "sever"], "unrecognized subcommand 'sever'", "did you mean serve? see: duet --help"),
         (
             &["duet", "serve", "--dta", "x"],
             "unexpected argument '--dta' found",
@@ -429,17 +429,17 @@ mod tests {
             "invalid value 'soon' for '--seconds <SECONDS>': a number of seconds is needed, for example 5 or 0.5",
             "see: duet bench get --help",
         ),
-        (
-            &["duet", "stop", "--timeout", "-1"],
-            "unexpected argument '-1' found",
-            "see: duet stop --help",
-        ),
+        (&["duet", "stop", "--timeout", "-1"], "unexpected argument '-1' found", "see: duet stop --help"),
         (
             &["duet", "status", "--endpoint", "http://h:1", "--config", "f"],
             "the argument '--endpoint <URL>' cannot be used with '--config <FILE>'",
             "see: duet status --help",
         ),
-        (&["duet", "demo", "--dir"], "a value is required for '--dir <DIR>' but none was supplied", "see: duet demo --help"),
+        (
+            &["duet", "demo", "--dir"],
+            "a value is required for '--dir <DIR>' but none was supplied",
+            "see: duet demo --help",
+        ),
     ];
 
     #[test]

@@ -52,12 +52,15 @@ pub async fn post(url: &str, path: &str, deadline: Duration) -> Result<Bytes, Ht
 }
 
 async fn request(method: Method, url: &str, path: &str, deadline: Duration) -> Result<Bytes, HttpError> {
-    tokio::time::timeout(deadline, exchange(method, url, path)).await.unwrap_or(Err(HttpError::Timeout(deadline)))
+    tokio::time::timeout(deadline, exchange(method, url, path))
+        .await
+        .unwrap_or(Err(HttpError::Timeout(deadline)))
 }
 
 async fn exchange(method: Method, url: &str, path: &str) -> Result<Bytes, HttpError> {
     let authority = authority(url)?;
-    let stream = TcpStream::connect(&authority).await.map_err(|error| HttpError::Connect(io_words(&error)))?;
+    let stream =
+        TcpStream::connect(&authority).await.map_err(|error| HttpError::Connect(io_words(&error)))?;
     stream.set_nodelay(true).ok();
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| HttpError::Broken)?;
@@ -104,7 +107,9 @@ mod tests {
         for good in ["http://127.0.0.1:2379", "127.0.0.1:2379", "http://localhost:2379/"] {
             assert!(authority(good).is_ok(), "{good}");
         }
-        for bad in ["", "http://", "https://127.0.0.1:2379", "http://127.0.0.1", "http://h:1/path", "http://a b:1"] {
+        for bad in
+            ["", "http://", "https://127.0.0.1:2379", "http://127.0.0.1", "http://h:1/path", "http://a b:1"]
+        {
             assert_eq!(authority(bad), Err(HttpError::BadUrl), "{bad}");
         }
     }

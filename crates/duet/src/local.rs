@@ -218,15 +218,22 @@ impl Pair {
                 let log = self.dir.join(format!("{}.log", letter(appliance)));
                 let text = std::fs::read_to_string(&log).unwrap_or_default();
                 let lines: Vec<&str> = text.lines().collect();
-                Failure::new(format!("appliance {appliance} {what} (it does not run)"), format!("its log: {}", log.display()))
-                    .with_details(lines[lines.len().saturating_sub(12)..].join("\n"))
+                Failure::new(
+                    format!("appliance {appliance} {what} (it does not run)"),
+                    format!("its log: {}", log.display()),
+                )
+                .with_details(lines[lines.len().saturating_sub(12)..].join("\n"))
             }
         }
     }
 
     /// Process ids: appliances and, last, the witness.
     pub fn pids(&self) -> Vec<u32> {
-        [&self.appliances.a, &self.appliances.b, &self.witness].into_iter().flatten().map(Running::pid).collect()
+        [&self.appliances.a, &self.appliances.b, &self.witness]
+            .into_iter()
+            .flatten()
+            .map(Running::pid)
+            .collect()
     }
 
     /// Ends everything softly: the secondary first, so that nothing has to be handed over.

@@ -55,18 +55,26 @@ pub async fn switchover(args: &OrderArgs, endpoints: &[String]) -> Result<Exit, 
     give(&primary.client_url, SWITCHOVER_PATH).await?;
     let mut progress = Progress::new();
     progress.say(&format!("{} hands over ...", primary.appliance));
-    let both: Vec<String> = [Some(&primary.client_url), primary.peer.client_url.as_ref()].into_iter().flatten().cloned().collect();
+    let both: Vec<String> = [Some(&primary.client_url), primary.peer.client_url.as_ref()]
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect();
     let start = Instant::now();
     loop {
         let now = look(&both).await;
         if let Some(new) = now.primary().filter(|new| new.appliance != primary.appliance) {
             let epoch = new.conf.as_ref().map_or(0, |conf| conf.epoch);
             drop(progress);
-            print(&format!("{} is primary now (epoch {epoch}); {} follows.\n", new.appliance, primary.appliance));
+            print(&format!(
+                "{} is primary now (epoch {epoch}); {} follows.\n",
+                new.appliance, primary.appliance
+            ));
             return Ok(Exit::Done);
         }
         if start.elapsed() > args.timeout {
-            let what = format!("{} has not handed over after {} s", primary.appliance, args.timeout.as_secs_f64());
+            let what =
+                format!("{} has not handed over after {} s", primary.appliance, args.timeout.as_secs_f64());
             return Err(Failure::new(what, "is the other appliance up and in sync? see: duet status"));
         }
         tokio::time::sleep(POLL).await;
@@ -85,7 +93,10 @@ async fn give(endpoint: &str, path: &str) -> Result<(), Failure> {
 }
 
 fn silent(endpoint: &str, reason: &str) -> Failure {
-    Failure::unreachable(format!("{endpoint}: {reason}"), "is the appliance running? give its address with --endpoint")
+    Failure::unreachable(
+        format!("{endpoint}: {reason}"),
+        "is the appliance running? give its address with --endpoint",
+    )
 }
 
 fn no_primary(view: &PairView, endpoints: &[String]) -> Failure {

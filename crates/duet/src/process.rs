@@ -68,8 +68,9 @@ impl Launcher {
 
     /// A launcher for children of this very executable.
     pub fn of_this_program() -> Result<Self, Failure> {
-        let duet = std::env::current_exe()
-            .map_err(|error| Failure::new(format!("cannot find this program's file: {}", io_words(&error)), ""))?;
+        let duet = std::env::current_exe().map_err(|error| {
+            Failure::new(format!("cannot find this program's file: {}", io_words(&error)), "")
+        })?;
         Self::new(duet)
     }
 
@@ -108,7 +109,10 @@ impl Launcher {
 }
 
 fn cannot_run(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(format!("cannot run {}: {}", path.display(), io_words(error)), "check the path and its permissions")
+    Failure::new(
+        format!("cannot run {}: {}", path.display(), io_words(error)),
+        "check the path and its permissions",
+    )
 }
 
 /// What to start.

@@ -40,7 +40,8 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
 
 /// A small runtime for commands that mostly wait.
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| no_runtime(&e))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| no_runtime(&e))?;
     runtime.block_on(work)
 }
 
@@ -64,10 +65,14 @@ fn endpoints(args: &EndpointArgs) -> Result<Vec<String>, Failure> {
         let args = ApplianceArgs { config: Some(path.clone()), ..ApplianceArgs::default() };
         return Ok(vec![appliance::config(&args)?.client_url]);
     }
-    let given = if args.endpoints.is_empty() { vec![DEFAULT_ENDPOINT.to_owned()] } else { args.endpoints.clone() };
+    let given =
+        if args.endpoints.is_empty() { vec![DEFAULT_ENDPOINT.to_owned()] } else { args.endpoints.clone() };
     for endpoint in &given {
         crate::http::authority(endpoint).map_err(|error| {
-            Failure::usage(format!("--endpoint {endpoint}: {error}"), "for example --endpoint http://127.0.0.1:2379")
+            Failure::usage(
+                format!("--endpoint {endpoint}: {error}"),
+                "for example --endpoint http://127.0.0.1:2379",
+            )
         })?;
     }
     if given.len() > 2 {

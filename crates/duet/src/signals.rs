@@ -29,7 +29,11 @@ impl StopRequests {
         let on = |kind| {
             signal(kind).map_err(|error| Failure::new(format!("cannot handle signals: {error}"), "try again"))
         };
-        Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())?, asked: 0 })
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            asked: 0,
+        })
     }
 
     /// Waits for the next request.

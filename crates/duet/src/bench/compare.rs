@@ -55,7 +55,9 @@ impl System {
 
     fn urls(&self) -> Vec<String> {
         match self {
-            Self::Duet(pair) => duet_protocol::ApplianceId::ALL.map(|appliance| pair.client_url(appliance)).into(),
+            Self::Duet(pair) => {
+                duet_protocol::ApplianceId::ALL.map(|appliance| pair.client_url(appliance)).into()
+            }
             Self::Etcd(cluster) => cluster.urls().to_vec(),
         }
     }
@@ -82,7 +84,10 @@ fn machine() -> Machine {
 impl Machine {
     /// One line.
     pub fn in_words(&self) -> String {
-        format!("{} cores, Linux {}, load average before: {}", self.cores, self.kernel, self.load_average_before)
+        format!(
+            "{} cores, Linux {}, load average before: {}",
+            self.cores, self.kernel, self.load_average_before
+        )
     }
 }
 
@@ -122,7 +127,11 @@ async fn compare(args: &CompareArgs) -> Result<Comparison, Failure> {
         for system in in_turn(&args.systems, round) {
             let dir = base.path().join(format!("{system:?}-{round}").to_lowercase());
             let mut note = |what: &str| {
-                progress.say(&format!("round {round} of {}: {}: {what}", args.rounds, compare_report::name(system)));
+                progress.say(&format!(
+                    "round {round} of {}: {}: {what}",
+                    args.rounds,
+                    compare_report::name(system)
+                ));
             };
             note("starting");
             let running = System::start(system, &launcher, &args.etcd, &dir).await?;
@@ -174,7 +183,10 @@ async fn measure_all(
                 urls
             } else {
                 vec![leader(&urls).await.ok_or_else(|| {
-                    Failure::new(format!("{} has no leader", compare_report::name(system)), "see its logs with --dir DIR")
+                    Failure::new(
+                        format!("{} has no leader", compare_report::name(system)),
+                        "see its logs with --dir DIR",
+                    )
                 })?]
             };
             let plan = Plan {
@@ -230,8 +242,9 @@ impl Base {
 }
 
 fn base_dir(args: &CompareArgs) -> Result<Base, Failure> {
-    let failed =
-        |place: &str, error: &std::io::Error| Failure::new(format!("{place}: {}", io_words(error)), "give another --dir DIR");
+    let failed = |place: &str, error: &std::io::Error| {
+        Failure::new(format!("{place}: {}", io_words(error)), "give another --dir DIR")
+    };
     match &args.dir {
         Some(dir) => {
             std::fs::create_dir_all(dir).map_err(|error| failed(&dir.display().to_string(), &error))?;

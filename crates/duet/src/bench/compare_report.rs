@@ -97,7 +97,11 @@ struct Spread {
 impl Spread {
     fn of(numbers: &[f64]) -> Self {
         let fold = |start: f64, pick: fn(f64, f64) -> f64| numbers.iter().copied().fold(start, pick);
-        Self { median: median(numbers), least: fold(f64::INFINITY, f64::min), most: fold(f64::NEG_INFINITY, f64::max) }
+        Self {
+            median: median(numbers),
+            least: fold(f64::INFINITY, f64::min),
+            most: fold(f64::NEG_INFINITY, f64::max),
+        }
     }
 }
 
@@ -184,7 +188,16 @@ pub fn text(comparison: &Comparison, paint: Paint) -> String {
     writeln!(text, "{}\n", floors_in_words(&comparison.floors)).ok();
     let head = format!(
         "{:<5}{:>8}  {:<16}{:>10}{:>19}{:>10}{:>10}{:>10}{:>9}{:>14}",
-        "", "clients", "system", "ops/s", "min - max", "p50 ms", "p99 ms", "CPU µs/op", "RSS MiB", "Duet against"
+        "",
+        "clients",
+        "system",
+        "ops/s",
+        "min - max",
+        "p50 ms",
+        "p99 ms",
+        "CPU µs/op",
+        "RSS MiB",
+        "Duet against"
     );
     writeln!(text, "{}", paint.dim(head)).ok();
     let mut last = None;

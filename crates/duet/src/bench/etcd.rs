@@ -26,8 +26,9 @@ impl EtcdCluster {
     /// Starts `number` members with fresh data below `dir`, and waits for a leader. Durability and timing are etcd's
     /// defaults.
     pub async fn start(launcher: &Launcher, etcd: &Path, dir: &Path, number: usize) -> Result<Self, Failure> {
-        std::fs::create_dir_all(dir)
-            .map_err(|error| Failure::new(format!("{}: {}", dir.display(), io_words(&error)), "give another --dir DIR"))?;
+        std::fs::create_dir_all(dir).map_err(|error| {
+            Failure::new(format!("{}: {}", dir.display(), io_words(&error)), "give another --dir DIR")
+        })?;
         let mut ports = Vec::new();
         for _ in 0..number {
             ports.push((free_port()?, free_port()?));
@@ -42,7 +43,8 @@ impl EtcdCluster {
         }
         let start = Instant::now();
         while leader(&cluster.urls).await.is_none() {
-            let ended = cluster.members.iter_mut().find_map(|member| member.ended().is_some().then_some(member));
+            let ended =
+                cluster.members.iter_mut().find_map(|member| member.ended().is_some().then_some(member));
             if let Some(member) = ended {
                 return Err(member.failure("did not start"));
             }
@@ -118,7 +120,7 @@ pub fn version(etcd: &Path) -> Result<String, Failure> {
     })?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let version = text.lines().find_map(|line| line.strip_prefix("etcd Version:"));
-    version.map(|version| version.trim().to_owned()).ok_or_else(|| {
-        Failure::usage(format!("{} is not etcd", etcd.display()), "give --etcd PATH")
-    })
+    version
+        .map(|version| version.trim().to_owned())
+        .ok_or_else(|| Failure::usage(format!("{} is not etcd", etcd.display()), "give --etcd PATH"))
 }

@@ -33,8 +33,9 @@ pub struct Floors {
 
 /// Probes both; the disk is the one below `dir`. Takes about a second.
 pub fn probe(dir: &Path) -> Result<Floors, Failure> {
-    let fsync = fsyncs(&dir.join("fsync.probe"))
-        .map_err(|error| Failure::new(format!("{}: {}", dir.display(), io_words(&error)), "give another --dir DIR"))?;
+    let fsync = fsyncs(&dir.join("fsync.probe")).map_err(|error| {
+        Failure::new(format!("{}: {}", dir.display(), io_words(&error)), "give another --dir DIR")
+    })?;
     let round_trip = round_trips()
         .map_err(|error| Failure::new(format!("loopback: {}", io_words(&error)), "try again"))?;
     Ok(Floors { fsync_ms: fsync.latency(), round_trip_ms: round_trip.latency() })

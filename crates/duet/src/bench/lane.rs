@@ -80,7 +80,8 @@ impl Lane {
         let endpoint = &self.endpoints[self.next.get() % self.endpoints.len()];
         self.next.set(self.next.get() + 1);
         let fresh = tokio::time::timeout(CONNECT_DEADLINE, connect(endpoint)).await;
-        let fresh = fresh.unwrap_or_else(|_| Err(format!("cannot connect to {endpoint}: no answer in time")))?;
+        let fresh =
+            fresh.unwrap_or_else(|_| Err(format!("cannot connect to {endpoint}: no answer in time")))?;
         *self.current.borrow_mut() = Some(fresh);
         self.present().ok_or_else(|| format!("the connection to {endpoint} was closed at once"))
     }

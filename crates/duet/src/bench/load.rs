@@ -70,8 +70,9 @@ impl Plan {
             return Err(Failure::usage("--rate 0 does nothing", "leave --rate out for a closed loop"));
         }
         for endpoint in &args.endpoints {
-            crate::http::authority(endpoint)
-                .map_err(|error| Failure::usage(format!("--endpoints {endpoint}: {error}"), "see: duet bench --help"))?;
+            crate::http::authority(endpoint).map_err(|error| {
+                Failure::usage(format!("--endpoints {endpoint}: {error}"), "see: duet bench --help")
+            })?;
         }
         let connections =
             args.connections.unwrap_or_else(|| default_connections(args.clients).max(args.endpoints.len()));
@@ -275,7 +276,8 @@ impl Shared {
                 deadline(self.plan.timeout, kv.put(request)).await
             }
             Operation::Get => {
-                let request = RangeRequest { key, serializable: self.plan.serializable, ..Default::default() };
+                let request =
+                    RangeRequest { key, serializable: self.plan.serializable, ..Default::default() };
                 deadline(self.plan.timeout, kv.range(request)).await
             }
         }

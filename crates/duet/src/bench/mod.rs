@@ -20,7 +20,11 @@ pub async fn run_load(operation: Operation, args: &LoadArgs) -> Result<Exit, Fai
     let mut progress = Progress::new();
     if !args.json {
         let seconds = (plan.warmup + plan.seconds).as_secs_f64();
-        progress.say(&format!("measuring for {seconds:.0} s: {} clients at {}", plan.clients, plan.endpoints.join(", ")));
+        progress.say(&format!(
+            "measuring for {seconds:.0} s: {} clients at {}",
+            plan.clients,
+            plan.endpoints.join(", ")
+        ));
     }
     let report = load::run(plan).await?;
     drop(progress);

@@ -29,7 +29,13 @@ impl Recorder {
     pub fn new() -> Self {
         let latencies = Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, DIGITS)
             .expect("constant bounds are sound: low >= 1, high >= 2 x low, 3 digits");
-        Self { latencies, sum: Duration::ZERO, errors: BTreeMap::new(), last_success: None, longest_gap: Duration::ZERO }
+        Self {
+            latencies,
+            sum: Duration::ZERO,
+            errors: BTreeMap::new(),
+            last_success: None,
+            longest_gap: Duration::ZERO,
+        }
     }
 
     /// One operation that succeeded at `now`.
@@ -166,8 +172,13 @@ impl Report {
         };
         writeln!(
             text,
-            "{} of {} bytes, {load}, {} connections, {} keys, {:.1} s",
-            self.operation, self.value_size, self.connections, self.keys, self.seconds
+            "{} of {} bytes, {load}, {} connection{}, {} keys, {:.1} s",
+            self.operation,
+            self.value_size,
+            self.connections,
+            if self.connections == 1 { "" } else { "s" },
+            self.keys,
+            self.seconds
         )
         .ok();
         writeln!(text).ok();
@@ -183,7 +194,8 @@ impl Report {
         writeln!(text, "  longest time without a success: {:.1} ms", self.longest_gap_ms).ok();
         writeln!(text, "  CPU of this client: {:.1} µs/op", self.client_cpu_us_per_op).ok();
         if self.not_begun > 0 {
-            let words = format!("{} operations were due and never began: the rate is too high", self.not_begun);
+            let words =
+                format!("{} operations were due and never began: the rate is too high", self.not_begun);
             writeln!(text, "  {}", paint.yellow(words)).ok();
         }
         if self.errors.is_empty() {

@@ -122,7 +122,8 @@ fn named_by(seen: Seen, peer: &Seen) -> Seen {
 /// Asks one appliance.
 pub async fn ask(url: &str, deadline: Duration) -> Result<StatusReport, String> {
     let body = http::get(url, STATUS_PATH, deadline).await.map_err(|error| error.to_string())?;
-    serde_json::from_slice(&body).map_err(|_| "what answers there is not a Duet appliance of this version".into())
+    serde_json::from_slice(&body)
+        .map_err(|_| "what answers there is not a Duet appliance of this version".into())
 }
 
 async fn see(url: &str) -> Seen {

@@ -48,7 +48,9 @@ fn headline(view: &PairView, paint: Paint) -> String {
     let words = match (in_sync, other_up) {
         (true, true) => paint.green(format!("{letter} is primary, both are in sync.")),
         (true, false) => paint.yellow(format!("{letter} is primary, {other} does not answer.")),
-        (false, true) => paint.yellow(format!("{letter} is primary and alone in sync, {other} is catching up.")),
+        (false, true) => {
+            paint.yellow(format!("{letter} is primary and alone in sync, {other} is catching up."))
+        }
         (false, false) => paint.yellow(format!("{letter} is primary and alone, {other} does not answer.")),
     };
     format!("{name}: {words}")
@@ -81,7 +83,13 @@ fn appliance(text: &mut String, seen: &Seen, paint: Paint) {
         Seen::Down { appliance, url, reason } => {
             let letter = appliance.as_deref().unwrap_or("?");
             let url = url.as_deref().unwrap_or("address unknown");
-            writeln!(text, "  {}  {}{url}: {reason}", paint.bold(letter), paint.red(format!("{:<11}", "down"))).ok();
+            writeln!(
+                text,
+                "  {}  {}{url}: {reason}",
+                paint.bold(letter),
+                paint.red(format!("{:<11}", "down"))
+            )
+            .ok();
         }
     }
 }
