@@ -74,6 +74,14 @@ impl RecordCache {
         }
     }
 
+    /// Keeps a record if there is room for it without evicting another.
+    pub(crate) fn insert_if_room(&mut self, revision: Revision, record: Bytes) -> u32 {
+        if self.bytes + record.len() + RECORD_OVERHEAD_BYTES > self.budget {
+            return NO_SLOT;
+        }
+        self.insert(revision, record)
+    }
+
     /// The record of exactly this revision, if the slot still holds it.
     pub(crate) fn get(&self, number: u32, revision: Revision) -> Option<Bytes> {
         let slot = self.slots.get(number as usize)?;

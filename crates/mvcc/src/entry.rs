@@ -94,6 +94,12 @@ impl KeyEntry {
         &self.head
     }
 
+    /// Memory in bytes outside of the entry itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let heap = |older: &Vec<Stamp>| size_of::<Vec<Stamp>>() + older.capacity() * size_of::<Stamp>() + 32;
+        self.older.as_deref().map_or(0, heap)
+    }
+
     fn older(&self) -> &[Stamp] {
         self.older.as_deref().map_or(&[], Vec::as_slice)
     }

@@ -163,6 +163,11 @@ impl Store {
         self.leases.iter().collect()
     }
 
+    /// Memory in bytes that the key index holds. Walks all keys: for tests and audits, not for every request.
+    pub fn index_bytes(&self) -> usize {
+        self.index.bytes()
+    }
+
     /// Sizes.
     pub fn statistics(&self) -> Statistics {
         Statistics {

@@ -16,6 +16,8 @@ use support::{Bench, generate, history_of, model::Model};
 #[derive(Debug, Clone)]
 enum Step {
     Apply(Command),
+    /// The engine fails meanwhile: the command is carried out in full or not at all, and then again in peace.
+    ApplyBroken(Command),
     Read(RangeRequest),
     /// Begins a checkpoint if none is under way, else takes it one step on: write, then finish.
     Checkpoint,
@@ -28,6 +30,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         20 => generate::command().prop_map(Step::Apply),
+        4 => generate::command().prop_map(Step::ApplyBroken),
         10 => generate::range().prop_map(Step::Read),
         6 => Just(Step::Checkpoint),
         1 => Just(Step::PowerCut),
@@ -66,7 +69,20 @@ impl Run {
 
     fn take(&mut self, step: Step) {
         match step {
-            Step::Apply(command) if !is_valid(&command) => {}
+            Step::Apply(command) | Step::ApplyBroken(command) if !is_valid(&command) => {}
+            Step::ApplyBroken(command) => {
+                *self.bench.engine.broken.lock().unwrap() = true;
+                let applied = self.bench.apply(&command);
+                *self.bench.engine.broken.lock().unwrap() = false;
+                if applied.result.as_ref().is_err_and(duet_mvcc::Error::is_fatal) {
+                    assert_eq!(self.bench.store.state_digest(), self.undisturbed.state_digest());
+                    return self.take(Step::Apply(command));
+                }
+                let expected = self.model.apply(&command);
+                assert_eq!(applied, expected);
+                assert_eq!(self.undisturbed.apply(&command), expected);
+                self.log.push(command);
+            }
             Step::Apply(command) => {
                 let expected = self.model.apply(&command);
                 assert_eq!(self.bench.apply(&command), expected);
@@ -150,6 +166,7 @@ proptest! {
             run.take(Step::Checkpoint);
         }
         run.check();
+        prop_assert_eq!(run.bench.engine.contents.lock().unwrap().records.len(), run.model.visible_records());
         run.take(Step::PowerCut);
         run.check();
     }

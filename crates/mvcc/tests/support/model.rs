@@ -53,6 +53,15 @@ impl Model {
         self.revision() + i64::from(!self.draft_events.is_empty())
     }
 
+    /// How many records a finished compaction leaves.
+    pub fn visible_records(&self) -> usize {
+        let recent = self.events.iter().filter(|(event, _)| event.revision.main >= self.compacted).count();
+        let base = usize::try_from(self.compacted).map_or(0, |compacted| {
+            self.snapshots[compacted].values().filter(|found| found.mod_revision < self.compacted).count()
+        });
+        recent + base
+    }
+
     pub fn lease_keys(&self, id: i64) -> Vec<Bytes> {
         self.current().values().filter(|found| found.lease == id).map(|found| found.key.clone()).collect()
     }

@@ -1,0 +1,120 @@
+//! What a checkpoint left comes back as it was, and damage is refused instead of served.
+
+#![allow(clippy::unwrap_used)] // in a test a panic is the report
+
+mod support;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use duet_mvcc::{EmptySource, RestoreError, Revision, SourceError, Store};
+use support::{Bench, op_put, txn};
+
+type Records = Vec<(Revision, Bytes)>;
+
+/// A checkpoint with leases, several versions and a delete.
+fn checkpointed() -> (Bench, Bytes, Records) {
+    let mut bench = Bench::default();
+    bench.grant(7, 60).unwrap();
+    bench.put_with_lease("a", 7).unwrap();
+    bench.put("b", "1");
+    bench.put("b", "2");
+    bench.delete("b", "");
+    bench.txn(txn(vec![op_put("c"), op_put("d")])).unwrap();
+    let checkpoint = bench.store.begin_checkpoint();
+    bench.engine.write(&checkpoint);
+    bench.store.finish_checkpoint();
+    let records = checkpoint.puts.to_vec();
+    (bench, checkpoint.meta, records)
+}
+
+fn restore(meta: &Bytes, records: Records) -> Result<Store, RestoreError> {
+    Store::restore(Arc::new(EmptySource), meta, records.into_iter().map(Ok))
+}
+
+#[test]
+fn everything_comes_back() {
+    let (mut bench, _, _) = checkpointed();
+    let before =
+        (bench.store.state_digest().unwrap(), bench.store.hash_kv(0).unwrap(), bench.store.revision());
+    bench.restart();
+    assert_eq!(
+        (bench.store.state_digest().unwrap(), bench.store.hash_kv(0).unwrap(), bench.store.revision()),
+        before
+    );
+    assert_eq!(bench.store.lease_time_to_live(7, true).unwrap().keys, [Bytes::from_static(b"a")]);
+}
+
+#[test]
+fn a_store_without_records_comes_back() {
+    let mut bench = Bench::default();
+    bench.grant(7, 60).unwrap();
+    bench.checkpoint();
+    bench.restart();
+    assert_eq!((bench.store.revision(), bench.store.leases()), (1, vec![7]));
+    bench.checkpoint();
+}
+
+#[test]
+fn damaged_meta_is_refused() {
+    let (_, meta, records) = checkpointed();
+    assert!(restore(&meta, records.clone()).is_ok());
+    for length in 0..meta.len() {
+        assert!(matches!(restore(&meta.slice(..length), records.clone()), Err(RestoreError::Meta(_))));
+    }
+    let mut longer = meta.to_vec();
+    longer.push(0);
+    assert!(restore(&Bytes::from(longer), records.clone()).is_err());
+    let mut unknown = meta.to_vec();
+    unknown[0] = 99;
+    assert!(restore(&Bytes::from(unknown), records).is_err());
+}
+
+#[test]
+fn damaged_records_are_refused() {
+    let (_, meta, records) = checkpointed();
+    let with = |change: fn(&mut Records)| {
+        let mut records = records.clone();
+        change(&mut records);
+        restore(&meta, records).err()
+    };
+    assert!(matches!(with(|records| records.swap(0, 1)), Some(RestoreError::OutOfOrder(_))));
+    assert!(matches!(with(|records| records[5].0.main = 99), Some(RestoreError::OutOfOrder(_))));
+    assert!(matches!(with(|records| records[0].1 = Bytes::new()), Some(RestoreError::Record { .. })));
+    // A put of b without the one before it, and a delete twice.
+    assert!(matches!(
+        with(|records| records[2].1 = records[1].1.clone()),
+        Some(RestoreError::Contradiction(_))
+    ));
+    assert!(matches!(
+        with(|records| records[2].1 = records[3].1.clone()),
+        Some(RestoreError::Contradiction(_))
+    ));
+    assert!(matches!(
+        with(|records| records[4].1 = records[5].1.clone()),
+        Some(RestoreError::Contradiction(_))
+    ));
+    // A key on a lease that does not exist.
+    let other = Bench::default().store.begin_checkpoint().meta;
+    let mut meta = meta.to_vec();
+    meta.truncate(4);
+    meta.push(0);
+    assert!(restore(&other, records.clone()).is_err());
+    assert!(matches!(restore(&Bytes::from(meta), records), Err(RestoreError::Contradiction(_))));
+}
+
+#[test]
+fn an_engine_that_fails_is_reported() {
+    let (_, meta, _) = checkpointed();
+    let failing = vec![Err(SourceError::new("unreadable page"))];
+    let result = Store::restore(Arc::new(EmptySource), &meta, failing);
+    assert!(matches!(result, Err(RestoreError::Source(_))));
+}
+
+#[test]
+#[should_panic(expected = "one checkpoint at a time")]
+fn a_second_checkpoint_waits_for_the_first() {
+    let mut bench = Bench::default();
+    bench.store.begin_checkpoint();
+    bench.store.begin_checkpoint();
+}
