@@ -18,6 +18,9 @@ pub mod maintenance;
 pub mod watch;
 pub mod watch_stream;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
