@@ -3,12 +3,11 @@
 //! Everything after this module works with checked values; a mistake is told with the file, the line, the field and what
 //! is allowed.
 
-use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use duet_protocol::ApplianceId;
-use duet_witness::ClusterName;
+use duet_witness::{ClusterName, WitnessUrl};
 use serde::Deserialize;
 
 /// A checked configuration.
@@ -29,35 +28,7 @@ pub struct Config {
     /// The other appliance's `peer_listen` as seen from here, "host:port".
     pub peer: String,
     /// The witness.
-    pub witness: WitnessLocation,
-}
-
-/// What kind of witness, and where.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum WitnessLocation {
-    /// Duet's own witness server, "http://host:port".
-    Server(String),
-    /// A directory on a shared file system.
-    Directory(PathBuf),
-}
-
-impl WitnessLocation {
-    /// One word for the kind.
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Server(_) => "server",
-            Self::Directory(_) => "directory",
-        }
-    }
-}
-
-impl fmt::Display for WitnessLocation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Server(url) => f.write_str(url),
-            Self::Directory(path) => write!(f, "dir:{}", path.display()),
-        }
-    }
+    pub witness: WitnessUrl,
 }
 
 /// Why a configuration is not used.
@@ -147,16 +118,25 @@ impl Source {
 
 impl Config {
     /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// What a person has to correct.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         Self::check(Settings::read(path)?)
     }
 
     /// Checks a text.
+    ///
+    /// # Errors
+    /// What a person has to correct.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         Self::check(Settings::parse(text, None)?)
     }
 
     /// Checks every value.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
     pub fn check(settings: Settings) -> Result<Self, ConfigError> {
         settings.check()
     }
@@ -164,6 +144,9 @@ impl Config {
 
 impl Settings {
     /// Reads a file without checking the values.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not the TOML that is expected.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|reason| ConfigError::Read { path: path.to_owned(), reason })?;
@@ -171,6 +154,9 @@ impl Settings {
     }
 
     /// Parses a text without checking the values.
+    ///
+    /// # Errors
+    /// It is not the TOML that is expected.
     pub fn parse(text: &str, path: Option<&Path>) -> Result<Self, ConfigError> {
         let source = Source { path: path.map(Path::to_owned), text: text.to_owned() };
         match toml::from_str::<Self>(text) {
@@ -238,7 +224,7 @@ impl Settings {
                 "this is the appliance's own peer_listen; give the other one's",
             ));
         }
-        let witness = self.witness_location()?;
+        let witness = self.witness_url()?;
         let client_url = self.client_url.clone().unwrap_or_else(|| format!("http://{client_listen}"));
         if !client_url.strip_prefix("http://").is_some_and(is_host_and_port) {
             return Err(self.bad("client_url", &client_url, "use \"http://host:port\""));
@@ -246,16 +232,10 @@ impl Settings {
         Ok(Config { cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness })
     }
 
-    fn witness_location(&self) -> Result<WitnessLocation, ConfigError> {
-        let allowed = "use \"http://host:port\" for a witness server or \"dir:/path\" for a directory on a shared file system";
+    fn witness_url(&self) -> Result<WitnessUrl, ConfigError> {
+        let allowed = "\"http://host:port\" for a witness server, \"dir:/path\" for a directory on a shared file system";
         let text = self.required("witness", self.witness.as_ref(), allowed)?;
-        if let Some(path) = text.strip_prefix("dir:").filter(|path| path.starts_with('/')) {
-            return Ok(WitnessLocation::Directory(PathBuf::from(path)));
-        }
-        if text.strip_prefix("http://").is_some_and(|rest| is_host_and_port(rest.trim_end_matches('/'))) {
-            return Ok(WitnessLocation::Server(text.trim_end_matches('/').to_owned()));
-        }
-        Err(self.bad("witness", &text, allowed))
+        text.parse::<WitnessUrl>().map_err(|error| self.bad("witness", &text, error.to_string()))
     }
 
     fn listen(&self, field: &'static str, value: Option<&String>) -> Result<SocketAddr, ConfigError> {
@@ -321,9 +301,9 @@ witness = "http://127.0.0.1:7900"
         let config = Config::from_toml(GOOD).unwrap();
         assert_eq!(config.client_url, "http://127.0.0.1:2379");
         assert_eq!(config.appliance, ApplianceId::A);
-        assert_eq!(config.witness, WitnessLocation::Server("http://127.0.0.1:7900".into()));
+        assert_eq!(config.witness.to_string(), "http://127.0.0.1:7900");
         let config = Config::from_toml(&GOOD.replace("http://127.0.0.1:7900", "dir:/mnt/share")).unwrap();
-        assert_eq!(config.witness, WitnessLocation::Directory("/mnt/share".into()));
+        assert_eq!(config.witness, WitnessUrl::Directory { path: "/mnt/share".into() });
     }
 
     #[test]
@@ -340,7 +320,7 @@ witness = "http://127.0.0.1:7900"
             ("127.0.0.1:3380", "127.0.0.1:2380", &["line 7", "own peer_listen"]),
             ("127.0.0.1:3380", "127.0.0.1:0", &["line 7", "host:port"]),
             ("http://127.0.0.1:7900", "ftp://x", &["line 8", "witness", "dir:/path"]),
-            ("http://127.0.0.1:7900", "dir:relative", &["line 8", "witness", "dir:/path"]),
+            ("http://127.0.0.1:7900", "dir:relative", &["line 8", "witness", "must be absolute"]),
             ("\"demo\"", "\"demo", &["line 2"]),
         ];
         for (from, to, expected) in table {

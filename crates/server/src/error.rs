@@ -73,6 +73,20 @@ pub enum InitError {
     },
 }
 
+impl InitError {
+    /// What to do about it, where the error itself does not say so.
+    pub const fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Witness { .. } => {
+                Some("Check that the witness runs and that its address in the configuration is right.")
+            }
+            Self::WrongData(_) => Some("Correct `data`, `cluster` or `appliance` in the configuration."),
+            Self::Storage { .. } => Some("Nothing was lost; correct the cause and run init again."),
+            Self::PairExists { .. } | Self::InUse { .. } => None,
+        }
+    }
+}
+
 /// The data directory belongs to something else.
 #[derive(Debug, thiserror::Error)]
 pub enum WrongData {
@@ -138,6 +152,21 @@ pub enum StartError {
         /// What the system said.
         reason: std::io::Error,
     },
+}
+
+impl StartError {
+    /// What to do about it, where the error itself does not say so.
+    pub const fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::WrongData(_) => Some("Correct `data`, `cluster` or `appliance` in the configuration."),
+            Self::Listen { .. } => Some("Stop the program that uses the port, or configure another one."),
+            Self::Witness { .. } => Some("Correct `witness` in the configuration."),
+            Self::Storage { .. } => {
+                Some("Nothing on the disk was changed by this; correct the cause and start again.")
+            }
+            Self::Thread { .. } => Some("Raise the limit on threads or processes for this user."),
+        }
+    }
 }
 
 /// Why a server's life ended.

@@ -92,7 +92,10 @@ pub(crate) type EventSinkCell = RwLock<Option<EventSink>>;
 impl Handle {
     /// Proposes one write here. Only the primary takes it. It returns once the write is committed and applied here.
     ///
-    /// Dropping the future does not take the write back.
+    /// Dropping the future does not take the write back. The events of `Applied` go to the event sink: they are empty here.
+    ///
+    /// # Errors
+    /// [`WriteError`] says whether the write may be tried elsewhere.
     pub async fn write(&self, command: Command) -> Result<Applied, WriteError> {
         let (answer, answered) = oneshot::channel();
         self.inner.inbox.propose(PendingWrite { command: command.encode(), answer })?;
@@ -102,6 +105,9 @@ impl Handle {
     /// Whether linearizable reads may be answered from the local store.
     ///
     /// Usage: `let guard = handle.read_permit()?; let answer = handle.store().read().range(..); guard.still_valid()?;`
+    ///
+    /// # Errors
+    /// Somebody else may be primary.
     pub fn read_permit(&self) -> Result<ReadGuard, NotPrimary> {
         let revocations = self.inner.permit.revocations.load(Ordering::SeqCst);
         let guard = ReadGuard { permit: self.inner.permit.clone(), revocations };
@@ -130,6 +136,9 @@ impl Handle {
     }
 
     /// What a person may know.
+    ///
+    /// # Errors
+    /// Nobody is there to answer any more.
     pub async fn status(&self) -> Result<StatusReport, Stopped> {
         let (answer, answered) = oneshot::channel();
         self.inner.inbox.ask_status(answer);
@@ -160,6 +169,9 @@ pub struct ReadGuard {
 
 impl ReadGuard {
     /// Whether what was read since the guard was made may be answered.
+    ///
+    /// # Errors
+    /// It may not: somebody else may have become primary meanwhile.
     pub fn still_valid(&self) -> Result<(), NotPrimary> {
         let allowed = match self.permit.until.load(Ordering::SeqCst) {
             PERMIT_NO => false,
@@ -199,6 +211,55 @@ impl PermitCell {
 }
 
 #[cfg(test)]
+impl Handle {
+    /// A primary without log, peer and witness, for tests of the client API: applies each write at once, in memory.
+    pub(crate) fn single_for_tests() -> Self {
+        use std::time::Duration;
+
+        let identity = Identity {
+            cluster_name: "test".to_owned(),
+            cluster_id: ClusterId(0x7e57),
+            appliance: ApplianceId::A,
+            disk: DiskId(1),
+            client_url: "http://127.0.0.1:1".to_owned(),
+        };
+        let mut view = crate::publisher::Publisher::first_view(&identity);
+        view.role = RoleName::Primary;
+        view.is_primary = true;
+        view.primary = Some(ApplianceId::A);
+        view.primary_client_url = Some(identity.client_url.clone());
+        view.epoch = Epoch(1);
+        let permit = Arc::<PermitCell>::default();
+        permit.set(ReadPermit::Yes);
+        let inner = Inner {
+            identity,
+            inbox: Arc::default(),
+            store: Arc::new(RwLock::new(Store::new(Arc::new(duet_mvcc::EmptySource)))),
+            permit,
+            view: watch::Sender::new(view),
+            event_sink: Arc::default(),
+        };
+        let handle = Self { inner: Arc::new(inner) };
+        let inner = Arc::downgrade(&handle.inner);
+        std::thread::spawn(move || {
+            while let Some(inner) = inner.upgrade() {
+                for write in inner.inbox.take(Duration::from_millis(20), true).writes {
+                    let command = Command::decode(&write.command).unwrap();
+                    let mut applied = inner.store.write().apply(&command);
+                    let events = std::mem::take(&mut applied.events);
+                    let batch = AppliedBatch { events, revision: applied.revision, restored: false };
+                    let _ = write.answer.send(Ok(applied));
+                    if let Some(sink) = &*inner.event_sink.read() {
+                        sink(Arc::new(batch));
+                    }
+                }
+            }
+        });
+        handle
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
@@ -215,7 +276,7 @@ mod tests {
         cell.set(ReadPermit::Yes);
         let held = guard(&cell);
         assert_eq!(held.still_valid(), Ok(()));
-        cell.set(ReadPermit::Until(clock::now().after(Duration::from_secs(60))));
+        cell.set(ReadPermit::Until(clock::now().after(Duration::from_mins(1))));
         assert_eq!(held.still_valid(), Ok(()));
         cell.set(ReadPermit::Until(Instant(1)));
         assert_eq!(held.still_valid(), Err(NotPrimary), "the lease has run out");

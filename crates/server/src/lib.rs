@@ -11,7 +11,21 @@ pub mod handle;
 pub mod http;
 pub mod status_report;
 
+// The machine room.
+mod data;
+mod driver;
+pub mod failpoint;
+mod fatal;
 mod inbox;
+mod init;
+mod log_writer;
+mod peer;
+mod publisher;
+mod run;
+mod state;
+mod tail;
+mod waiters;
+mod witness_port;
 
 // The client API.
 pub mod client_port;
@@ -22,4 +36,6 @@ pub mod watch_hub;
 pub use config::Config;
 pub use error::{ExitReason, InitError, NotPrimary, StartError, WriteError};
 pub use handle::{AppliedBatch, Handle, Identity, ReadGuard, View};
+pub use init::{InitReport, init};
+pub use run::Server;
 pub use status_report::StatusReport;

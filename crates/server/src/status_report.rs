@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 /// Everything a person or a tool may know of one appliance.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools)] // a report, not a state machine
 pub struct StatusReport {
     /// The pair.
     pub cluster: ClusterReport,

@@ -1,0 +1,439 @@
+//! The state machine: committed entries are applied to the store, writers answered, events told, checkpoints written.
+//!
+//! Two threads: *apply* follows the core's `Apply`, *checkpoint* writes what has changed to the state store now and then. The
+//! position that goes with the state is taken under the same lock as the state, so a checkpoint never claims another one.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use duet_mvcc::{Applied, Command, Event, RestoreError, Revision, RevisionSource, SourceError, Store};
+use duet_protocol::{Entry, Input, Lsn, Position, ReadPermit};
+use duet_storage::{
+    Batch, DataDir, Log, LogReader, ReadError, ReadySnapshot, RecoverError, StateError, StateStore,
+};
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use crate::clock;
+use crate::error::StartError;
+use crate::failpoint;
+use crate::fatal::Fate;
+use crate::handle::{AppliedBatch, EventSinkCell, PermitCell};
+use crate::inbox::Inbox;
+use crate::tail::Tail;
+use crate::waiters::Waiters;
+
+/// Entries applied under one hold of the store's lock: readers wait for about a millisecond at most.
+const APPLY_ENTRIES: usize = 256;
+
+/// Bytes of commands applied under one hold of the store's lock, for the same reason.
+const APPLY_BYTES: usize = 1 << 20;
+
+/// How often a changed state is written to the state store. Bounds the replay after a crash.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Bytes of changes after which a checkpoint is due at once.
+const CHECKPOINT_BYTES: usize = 64 << 20;
+
+/// Bytes of changes above which nothing is applied until a checkpoint has caught up: bounds memory.
+const PENDING_BYTES: usize = 256 << 20;
+
+/// Keys that one step of a compaction visits while nothing else is to be done: readers wait for well below a millisecond.
+const COMPACT_KEYS: usize = 500;
+
+/// Pause between two steps of a compaction, to leave the store's lock to readers.
+const COMPACT_PAUSE: Duration = Duration::from_millis(1);
+
+/// Rows read from the state store at once when the state is loaded.
+const RESTORE_ROWS: usize = 4_096;
+
+/// Why the state machine does not go on. All are fatal.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateFailure {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Log(#[from] ReadError),
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    #[error("the state cannot be loaded: {0}")]
+    Restore(#[from] RestoreError),
+    #[error(
+        "the entry at LSN {lsn} is committed and cannot be understood ({reason}): run the version that wrote it"
+    )]
+    Command { lsn: Lsn, reason: String },
+    #[error("the entry at LSN {lsn} could not be applied: {reason}")]
+    Apply { lsn: Lsn, reason: String },
+    #[error("the core asked to install a copy that ends at {wanted}, the one received ends at {found}")]
+    WrongCopy { wanted: Position, found: Position },
+}
+
+/// The store, and everything that changes it.
+pub(crate) struct Machine {
+    pub(crate) store: Arc<RwLock<Store>>,
+    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) event_sink: Arc<EventSinkCell>,
+    permit: Arc<PermitCell>,
+    inbox: Arc<Inbox>,
+    tail: Arc<Tail>,
+    log: LogReader,
+    data: Arc<DataDir>,
+    state: StateStore,
+    /// Where the store stands. Locked before `store`, and for as long as that is changed.
+    applied: Mutex<Position>,
+    /// Held while the state store is written.
+    writing: Mutex<()>,
+    wanted: Mutex<Wanted>,
+    apply_wakes: Condvar,
+    checkpoint_wakes: Condvar,
+}
+
+/// What the two threads are to do.
+#[derive(Default)]
+#[allow(clippy::struct_excessive_bools)] // four independent wishes
+struct Wanted {
+    apply_to: Lsn,
+    compacting: bool,
+    checkpoint_now: bool,
+    checkpoint_running: bool,
+    closed: bool,
+}
+
+/// What a machine is made of.
+pub(crate) struct MachineParts {
+    pub(crate) permit: Arc<PermitCell>,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) tail: Arc<Tail>,
+    pub(crate) log: LogReader,
+    pub(crate) data: Arc<DataDir>,
+    pub(crate) state: StateStore,
+}
+
+/// The state store, as the store reads its history from it.
+struct History(StateStore);
+
+impl RevisionSource for History {
+    fn get(&self, revision: Revision) -> Result<Option<Bytes>, SourceError> {
+        self.0.get(&revision.to_key()).map_err(|error| SourceError::new(error.to_string()))
+    }
+
+    fn scan(&self, from: Revision, max: usize) -> Result<Vec<(Revision, Bytes)>, SourceError> {
+        let rows = self.0.scan(&from.to_key(), max).map_err(|error| SourceError::new(error.to_string()))?;
+        rows.into_iter()
+            .map(|(key, value)| match Revision::from_key(&key) {
+                Some(revision) => Ok((revision, value)),
+                None => Err(SourceError::new("a key of the state store is no revision")),
+            })
+            .collect()
+    }
+}
+
+/// The store as the state store's last checkpoint left it.
+pub(crate) fn load(state: &StateStore) -> Result<Store, StateFailure> {
+    let history = Arc::new(History(state.clone()));
+    let Some(meta) = state.meta() else {
+        return Ok(Store::new(history));
+    };
+    let rows = Rows { history: history.clone(), next: Some(Revision::ZERO), chunk: Vec::new().into_iter() };
+    Ok(Store::restore(history, &meta, rows)?)
+}
+
+/// All rows of the state store, read in chunks.
+struct Rows {
+    history: Arc<History>,
+    /// Where the next chunk begins; `None` at the end.
+    next: Option<Revision>,
+    chunk: std::vec::IntoIter<(Revision, Bytes)>,
+}
+
+impl Iterator for Rows {
+    type Item = Result<(Revision, Bytes), SourceError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(row) = self.chunk.next() {
+            return Some(Ok(row));
+        }
+        let rows = match self.history.scan(self.next?, RESTORE_ROWS) {
+            Ok(rows) => rows,
+            Err(error) => {
+                self.next = None;
+                return Some(Err(error));
+            }
+        };
+        let last = rows.last().filter(|_| rows.len() == RESTORE_ROWS);
+        self.next = last.map(|(revision, _)| Revision::new(revision.main, revision.sub + 1));
+        self.chunk = rows.into_iter();
+        self.chunk.next().map(Ok)
+    }
+}
+
+impl Machine {
+    /// Loads the state.
+    pub(crate) fn new(parts: MachineParts) -> Result<Self, StateFailure> {
+        let MachineParts { permit, inbox, tail, log, data, state } = parts;
+        let store = load(&state)?;
+        let applied = state.applied();
+        Ok(Self {
+            store: Arc::new(RwLock::new(store)),
+            waiters: Arc::default(),
+            event_sink: Arc::default(),
+            permit,
+            inbox,
+            tail,
+            log,
+            data,
+            state,
+            applied: Mutex::new(applied),
+            writing: Mutex::default(),
+            wanted: Mutex::new(Wanted { apply_to: applied.lsn, compacting: true, ..Wanted::default() }),
+            apply_wakes: Condvar::new(),
+            checkpoint_wakes: Condvar::new(),
+        })
+    }
+
+    /// Starts the two threads.
+    pub(crate) fn start(self: &Arc<Self>, fate: &Fate) -> Result<[JoinHandle<()>; 2], StartError> {
+        let (apply, checkpoint) = (self.clone(), self.clone());
+        Ok([
+            fate.spawn("apply", move || apply.run_apply())?,
+            fate.spawn("checkpoint", move || checkpoint.run_checkpoint())?,
+        ])
+    }
+
+    /// Entries up to here are committed.
+    pub(crate) fn apply_to(&self, upto: Lsn) {
+        let mut wanted = self.wanted.lock();
+        if upto > wanted.apply_to {
+            wanted.apply_to = upto;
+            drop(wanted);
+            self.apply_wakes.notify_one();
+        }
+    }
+
+    /// Ends the threads; what is committed is applied and a last checkpoint written before that.
+    pub(crate) fn close(&self) {
+        self.wanted.lock().closed = true;
+        self.apply_wakes.notify_all();
+        self.checkpoint_wakes.notify_all();
+    }
+
+    // ---- the apply thread ----
+
+    fn run_apply(&self) -> Result<(), StateFailure> {
+        let mut done = self.applied.lock().lsn;
+        loop {
+            let mut wanted = self.wanted.lock();
+            while wanted.apply_to <= done && !wanted.closed && !wanted.compacting {
+                self.apply_wakes.wait(&mut wanted);
+            }
+            let (target, closed) = (wanted.apply_to, wanted.closed);
+            drop(wanted);
+            if target > done {
+                done = self.apply_some(target)?;
+            } else if closed {
+                return Ok(());
+            } else {
+                self.compact_some(done);
+            }
+        }
+    }
+
+    /// Applies some entries up to `target`; where the store stands then.
+    fn apply_some(&self, target: Lsn) -> Result<Lsn, StateFailure> {
+        let mut applied = self.applied.lock();
+        if target <= applied.lsn {
+            return Ok(applied.lsn); // a copy was installed meanwhile
+        }
+        let entries = self.entries(applied.lsn.next(), target)?;
+        let commands = decode(&entries)?;
+        let outcome = {
+            let mut store = self.store.write();
+            // Dropped before the lock: should applying break, no reader may take what it left for the state.
+            let bar = BarOnPanic(&self.permit);
+            let mut outcome = Vec::with_capacity(commands.len());
+            for (entry, command) in entries.iter().zip(&commands) {
+                let result = store.apply(command);
+                if let Err(error) = &result.result
+                    && error.is_fatal()
+                {
+                    self.permit.set(ReadPermit::No);
+                    return Err(StateFailure::Apply { lsn: entry.lsn, reason: error.to_string() });
+                }
+                outcome.push((entry.lsn, result));
+            }
+            drop(bar);
+            outcome
+        };
+        if let Some(last) = entries.last() {
+            *applied = last.position();
+        }
+        let lsn = applied.lsn;
+        drop(applied);
+        self.tell(lsn, outcome);
+        self.look_at_pending(commands.iter().any(|command| matches!(command, Command::Compact { .. })));
+        Ok(lsn)
+    }
+
+    fn entries(&self, first: Lsn, last: Lsn) -> Result<Vec<Entry>, StateFailure> {
+        if let Some(entries) = self.tail.run(first, last, APPLY_ENTRIES, APPLY_BYTES) {
+            return Ok(entries);
+        }
+        let mut entries = self.log.read(first, APPLY_BYTES)?;
+        entries.retain(|entry| entry.lsn <= last);
+        entries.truncate(APPLY_ENTRIES);
+        assert!(
+            entries.first().is_some_and(|entry| entry.lsn == first),
+            "the log answers what was asked for"
+        );
+        Ok(entries)
+    }
+
+    /// Answers writers, tells watchers, and the core.
+    fn tell(&self, lsn: Lsn, mut outcome: Vec<(Lsn, Applied)>) {
+        let revision = outcome.last().map_or(0, |(_, applied)| applied.revision);
+        let events: Vec<Event> =
+            outcome.iter_mut().flat_map(|(_, applied)| std::mem::take(&mut applied.events)).collect();
+        self.waiters.answer(outcome.into_iter());
+        self.inbox.event(Input::Applied(lsn));
+        if !events.is_empty() {
+            self.emit(AppliedBatch { events, revision, restored: false });
+        }
+    }
+
+    fn emit(&self, batch: AppliedBatch) {
+        if let Some(sink) = &*self.event_sink.read() {
+            sink(Arc::new(batch));
+        }
+    }
+
+    /// Asks for a checkpoint when much has changed; waits for it when far too much has.
+    fn look_at_pending(&self, compaction_began: bool) {
+        let pending = self.store.read().statistics().pending_bytes;
+        let mut wanted = self.wanted.lock();
+        wanted.compacting |= compaction_began;
+        if pending < CHECKPOINT_BYTES {
+            return;
+        }
+        wanted.checkpoint_now = true;
+        self.checkpoint_wakes.notify_one();
+        if pending < PENDING_BYTES {
+            return;
+        }
+        while (wanted.checkpoint_now || wanted.checkpoint_running) && !wanted.closed {
+            self.apply_wakes.wait(&mut wanted);
+        }
+    }
+
+    fn compact_some(&self, done: Lsn) {
+        let _applied = self.applied.lock();
+        let more = self.store.write().compact_step(COMPACT_KEYS);
+        let mut wanted = self.wanted.lock();
+        wanted.compacting = more;
+        if more && wanted.apply_to <= done && !wanted.closed {
+            let _ = self.apply_wakes.wait_for(&mut wanted, COMPACT_PAUSE);
+        }
+    }
+
+    // ---- the checkpoint thread ----
+
+    fn run_checkpoint(&self) -> Result<(), StateFailure> {
+        loop {
+            let deadline = clock::now().after(CHECKPOINT_INTERVAL);
+            let mut wanted = self.wanted.lock();
+            while !wanted.checkpoint_now && !wanted.closed && !clock::until(deadline).is_zero() {
+                let _ = self.checkpoint_wakes.wait_for(&mut wanted, clock::until(deadline));
+            }
+            let closed = wanted.closed;
+            wanted.checkpoint_now = false;
+            wanted.checkpoint_running = true;
+            drop(wanted);
+            let result = self.checkpoint();
+            self.wanted.lock().checkpoint_running = false;
+            self.apply_wakes.notify_all();
+            result?;
+            if closed {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes what has changed since the last checkpoint, if anything has.
+    pub(crate) fn checkpoint(&self) -> Result<(), StateFailure> {
+        let _writing = self.writing.lock();
+        let (checkpoint, position) = {
+            let applied = self.applied.lock();
+            let pending = self.store.read().statistics();
+            let unchanged = applied.lsn == self.state.applied().lsn && pending.pending_deletes == 0;
+            if unchanged {
+                return Ok(());
+            }
+            (self.store.write().begin_checkpoint(), *applied)
+        };
+        let batch = Batch {
+            puts: checkpoint.puts.iter().map(|(key, value)| (key.to_key().to_vec(), value.clone())).collect(),
+            deletes: checkpoint.deletes.iter().map(|revision| revision.to_key().to_vec()).collect(),
+            meta: Some(checkpoint.meta),
+            applied: position,
+        };
+        failpoint::reach("checkpoint.commit.before");
+        self.state.commit(&batch)?;
+        failpoint::reach("checkpoint.commit.after");
+        self.store.write().finish_checkpoint();
+        self.inbox.event(Input::Checkpointed(position.lsn));
+        Ok(())
+    }
+
+    // ---- installing a copy; on the log's thread ----
+
+    /// Replaces state and log by a received copy.
+    pub(crate) fn install(
+        &self,
+        copy: ReadySnapshot,
+        position: Position,
+        log: &mut Log,
+    ) -> Result<(), StateFailure> {
+        if copy.position() != position {
+            return Err(StateFailure::WrongCopy { wanted: position, found: copy.position() });
+        }
+        let _writing = self.writing.lock();
+        let mut applied = self.applied.lock();
+        failpoint::reach("snapshot.install.before");
+        self.data.install(copy, &self.state, log)?;
+        failpoint::reach("snapshot.install.after");
+        let loaded = load(&self.state)?;
+        let revision = loaded.revision();
+        *self.store.write() = loaded;
+        *applied = position;
+        drop(applied);
+        let mut wanted = self.wanted.lock();
+        wanted.apply_to = wanted.apply_to.max(position.lsn);
+        wanted.compacting = true;
+        drop(wanted);
+        self.apply_wakes.notify_all();
+        tracing::info!("the copy is installed: this appliance is now at {position}");
+        self.emit(AppliedBatch { events: Vec::new(), revision, restored: true });
+        Ok(())
+    }
+}
+
+/// Takes the read permit away when the thread panics while it holds the store.
+struct BarOnPanic<'a>(&'a PermitCell);
+
+impl Drop for BarOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.set(ReadPermit::No);
+        }
+    }
+}
+
+fn decode(entries: &[Entry]) -> Result<Vec<Command>, StateFailure> {
+    entries
+        .iter()
+        .map(|entry| {
+            Command::decode(&entry.command)
+                .map_err(|error| StateFailure::Command { lsn: entry.lsn, reason: error.to_string() })
+        })
+        .collect()
+}
