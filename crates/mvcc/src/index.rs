@@ -139,14 +139,14 @@ impl KeyIndex {
     pub(crate) fn bytes(&self) -> usize {
         /// What an allocator adds to a block: its header and rounding, on average.
         const BLOCK: usize = 16;
-        let leaf_bytes = |(bound, leaf): (&Box<[u8]>, &Leaf)| {
+        let leaf_bytes = |bound: &[u8], leaf: &Leaf| {
             let entries = leaf.entries.iter().map(KeyEntry::heap_bytes).sum::<usize>();
             let buffers = leaf.keys.capacity() + 4 * leaf.ends.capacity() + 4 * BLOCK;
             // The ordered map's own nodes are two thirds full, more or less.
             let node = (size_of::<Leaf>() + size_of::<Box<[u8]>>()) * 3 / 2;
             bound.len() + buffers + leaf.entries.capacity() * size_of::<KeyEntry>() + entries + node
         };
-        self.leaves.iter().map(leaf_bytes).sum()
+        self.leaves.iter().map(|(bound, leaf)| leaf_bytes(bound, leaf)).sum()
     }
 
     fn leaf(&self, key: &[u8]) -> Option<&Leaf> {
