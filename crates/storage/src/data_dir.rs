@@ -138,11 +138,7 @@ impl DataDir {
     ///
     /// # Errors
     /// See [`DataDirError`].
-    pub fn create(
-        disk: Arc<dyn Disk>,
-        path: &Path,
-        identity: &OwnState,
-    ) -> Result<Self, DataDirError> {
+    pub fn create(disk: Arc<dyn Disk>, path: &Path, identity: &OwnState) -> Result<Self, DataDirError> {
         match look(disk.as_ref(), path)? {
             Found::Nothing => make_root(disk.as_ref(), path)?,
             Found::Blank => {}
@@ -240,12 +236,7 @@ impl DataDir {
     }
 
     /// Gives a small file new content, atomically and durably.
-    pub(crate) fn replace_file(
-        &self,
-        name: &str,
-        unfinished: &str,
-        bytes: &[u8],
-    ) -> Result<(), IoFailure> {
+    pub(crate) fn replace_file(&self, name: &str, unfinished: &str, bytes: &[u8]) -> Result<(), IoFailure> {
         let unfinished = self.path.join(unfinished);
         let file = self.disk.open(&unfinished, OpenMode::Create).at("create", &unfinished)?;
         file.set_len(0).at("empty", &unfinished)?;
@@ -333,9 +324,9 @@ fn check_format(disk: &dyn Disk, path: &Path) -> Result<(), DataDirError> {
         Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => Vec::new(),
         bytes => bytes.at("read", &path)?,
     };
-    let number = std::str::from_utf8(&bytes).ok().and_then(|text| {
-        text.strip_prefix(FORMAT_WORDS)?.strip_suffix('\n')?.parse::<u32>().ok()
-    });
+    let number = std::str::from_utf8(&bytes)
+        .ok()
+        .and_then(|text| text.strip_prefix(FORMAT_WORDS)?.strip_suffix('\n')?.parse::<u32>().ok());
     match number {
         Some(FORMAT) => Ok(()),
         Some(format) if format > FORMAT => {

@@ -92,11 +92,7 @@ impl OwnStateFile {
     ///
     /// # Errors
     /// See [`OwnStateError`].
-    pub fn create(
-        disk: Arc<dyn Disk>,
-        directory: &Path,
-        state: &OwnState,
-    ) -> Result<Self, OwnStateError> {
+    pub fn create(disk: Arc<dyn Disk>, directory: &Path, state: &OwnState) -> Result<Self, OwnStateError> {
         for generation in generations(disk.as_ref(), directory)? {
             let path = path_of(directory, generation);
             disk.remove(&path).at("remove", &path)?;

@@ -94,8 +94,7 @@ impl DataDir {
     /// # Errors
     /// See [`RecoverError`]; on damage nothing was changed on disk.
     pub fn recover(&self, options: RecoverOptions) -> Result<Parts, RecoverError> {
-        let (own_state_file, own_state) =
-            OwnStateFile::load(Arc::clone(self.disk()), &self.state_path())?;
+        let (own_state_file, own_state) = OwnStateFile::load(Arc::clone(self.disk()), &self.state_path())?;
         let (log, recovered, store) = match self.read_marker()? {
             Some(position) => self.complete_installation(position, options)?,
             None => self.open_parts(&own_state, options)?,
@@ -170,11 +169,7 @@ impl DataDir {
         Ok((log, recovered, store))
     }
 
-    fn create_log(
-        &self,
-        base: Position,
-        options: LogOptions,
-    ) -> Result<(Log, Recovered), RecoverError> {
+    fn create_log(&self, base: Position, options: LogOptions) -> Result<(Log, Recovered), RecoverError> {
         let log = Log::create(Arc::clone(self.disk()), &self.log_path(), base, options)?;
         Ok((log, Recovered { base, stamps: Vec::new(), torn: None }))
     }
@@ -249,11 +244,7 @@ pub(crate) fn decode_position(fields: &mut Fields<'_>) -> Option<Position> {
 }
 
 /// D1: the instances of the counter must agree.
-fn compare(
-    own_state: &OwnState,
-    recovered: &Recovered,
-    applied: Position,
-) -> Result<(), RecoverError> {
+fn compare(own_state: &OwnState, recovered: &Recovered, applied: Position) -> Result<(), RecoverError> {
     let last = recovered.last();
     let reason = if applied.lsn > last.lsn {
         "the log ends before the state's position"

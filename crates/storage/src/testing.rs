@@ -17,6 +17,9 @@ use crate::disk::{Disk, DiskFile, OpenMode, PathKind};
 /// Unit in bytes that a device writes as a whole.
 const SECTOR_BYTES: usize = 512;
 
+/// Unit in bytes that a device with large sectors reads, changes and writes, and may lose in between.
+const BLOCK_BYTES: usize = 4096;
+
 /// What becomes of everything that was not synced when the power fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unsynced {
@@ -46,6 +49,7 @@ struct World {
     crash_at: Option<u64>,
     off: bool,
     capacity: Option<u64>,
+    tears_blocks: bool,
     next_handle: u64,
     names: BTreeMap<PathBuf, Place>,
     durable: BTreeMap<PathBuf, Place>,
@@ -121,6 +125,12 @@ impl FaultDisk {
         lock(&self.world).capacity = bytes;
     }
 
+    /// A torn write may also destroy what was in its blocks before, as devices do that emulate small sectors. The state
+    /// store's engine does not stand that (it takes overwriting a part of a block to be safe); the log must.
+    pub fn set_tears_blocks(&self, tears: bool) {
+        lock(&self.world).tears_blocks = tears;
+    }
+
     /// Operations begun so far, reads included.
     pub fn operations(&self) -> u64 {
         lock(&self.world).operations
@@ -160,9 +170,10 @@ impl FaultDisk {
             }
         }
         world.names = world.durable.clone();
+        let tears_blocks = world.tears_blocks;
         for place in world.names.values() {
             if let Place::File(content) = place {
-                lock(content).settle(unsynced, &mut dice);
+                lock(content).settle(unsynced, tears_blocks, &mut dice);
             }
         }
         world.era += 1;
@@ -231,11 +242,13 @@ impl FaultDisk {
             .map(|change| match change {
                 NameChange::Set(path, place) => NameChange::Set(path.clone(), copy(place)),
                 NameChange::Remove(path) => NameChange::Remove(path.clone()),
-                NameChange::Rename(from, to, place) => NameChange::Rename(from.clone(), to.clone(), copy(place)),
+                NameChange::Rename(from, to, place) => {
+                    NameChange::Rename(from.clone(), to.clone(), copy(place))
+                }
             })
             .collect();
-        let capacity = world.capacity;
-        let world = World { names, durable, pending, capacity, ..World::default() };
+        let (capacity, tears_blocks) = (world.capacity, world.tears_blocks);
+        let world = World { capacity, tears_blocks, names, durable, pending, ..World::default() };
         Self { world: Arc::new(Mutex::new(world)) }
     }
 
@@ -316,9 +329,7 @@ impl NameChange {
     fn is_in(&self, directory: &Path) -> bool {
         match self {
             Self::Set(path, _) | Self::Remove(path) => path.parent() == Some(directory),
-            Self::Rename(from, to, _) => {
-                from.parent() == Some(directory) || to.parent() == Some(directory)
-            }
+            Self::Rename(from, to, _) => from.parent() == Some(directory) || to.parent() == Some(directory),
         }
     }
 }
@@ -344,12 +355,17 @@ impl Content {
         }
     }
 
-    fn settle(&mut self, unsynced: Unsynced, dice: &mut Dice) {
+    fn settle(&mut self, unsynced: Unsynced, tears_blocks: bool, dice: &mut Dice) {
         for change in std::mem::take(&mut self.pending) {
             match unsynced {
                 Unsynced::Lost => {}
                 Unsynced::Kept => change.apply(&mut self.durable),
-                Unsynced::Torn(_) => change.apply_torn(&mut self.durable, dice),
+                Unsynced::Torn(_) => {
+                    change.apply_torn(&mut self.durable, dice);
+                    if tears_blocks && dice.below(4) == 0 {
+                        change.destroy_blocks(&mut self.durable);
+                    }
+                }
             }
         }
         self.current.clone_from(&self.durable);
@@ -366,6 +382,18 @@ impl ByteChange {
                     bytes.resize(offset + data.len(), 0);
                 }
                 bytes[*offset..offset + data.len()].copy_from_slice(data);
+            }
+        }
+    }
+
+    /// Destroys the first and the last block that a write touches.
+    fn destroy_blocks(&self, bytes: &mut [u8]) {
+        let Self::Write(offset, data) = self else { return };
+        for touched in [*offset, (offset + data.len()).saturating_sub(1)] {
+            let start = touched / BLOCK_BYTES * BLOCK_BYTES;
+            let end = bytes.len().min(start + BLOCK_BYTES);
+            if let Some(block) = bytes.get_mut(start..end) {
+                block.fill(0xEE);
             }
         }
     }
@@ -402,7 +430,7 @@ pub struct Dice(pub u64);
 
 impl Dice {
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn throw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -412,12 +440,12 @@ impl Dice {
 
     /// One of two.
     pub fn flip(&mut self) -> bool {
-        self.next() & 1 == 1
+        self.throw() & 1 == 1
     }
 
     /// A number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.throw() % bound
     }
 }
 

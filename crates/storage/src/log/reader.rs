@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use duet_protocol::{Entry, Lsn};
 
-use super::{Damage, record, segment::SegmentId, view::SharedView};
+use super::{BLOCK_BYTES, Damage, record, segment::SegmentId, view::SharedView};
 use crate::{disk::DiskFile, failure::IoFailure};
 
 /// Bytes of the file in one read: a bound on memory where small records lie far apart.
@@ -84,18 +84,15 @@ impl LogReader {
         let mut bytes = 0;
         loop {
             let next = Lsn(from.0 + entries.len() as u64);
-            let plan = match self.plan(next) {
-                Ok(plan) => plan,
-                Err(ReadError::Beyond { .. }) if !entries.is_empty() => break,
-                Err(error) => return Err(error),
-            };
-            let got = match self.carry_out(&plan) {
-                Ok(got) => got,
+            let got = match self.plan(next, max_bytes - bytes).map(|plan| self.carry_out(&plan)) {
+                Ok(Ok(got)) => got,
                 // The writer was quicker: ask the view again.
-                Err(None) => continue,
-                Err(Some(error)) => return Err(error),
+                Ok(Err(None)) => continue,
+                // What was read so far is good; the next call meets the error.
+                Ok(Err(Some(_))) | Err(_) if !entries.is_empty() => break,
+                Ok(Err(Some(error))) | Err(error) => return Err(error),
             };
-            assert!(!got.is_empty(), "a plan has records");
+            assert!(!got.is_empty(), "a read gives an entry or an error");
             for entry in got {
                 bytes += entry.command.len();
                 entries.push(entry);
@@ -108,8 +105,9 @@ impl LogReader {
         Ok(entries)
     }
 
-    /// Where the records from `from` on are; as many as one read takes.
-    fn plan(&self, from: Lsn) -> Result<Plan, ReadError> {
+    /// Where the records from `from` on are; as many as one read takes, of `bytes` or somewhat more.
+    fn plan(&self, from: Lsn, bytes: usize) -> Result<Plan, ReadError> {
+        let limit = (bytes as u64).clamp(BLOCK_BYTES, READ_BYTES);
         let view = self.view.read();
         if from <= view.base().lsn {
             return Err(ReadError::Trimmed { from, first: view.base().lsn.next() });
@@ -121,7 +119,7 @@ impl LogReader {
         let mut lsn = from;
         while let Some((start, end)) = segment.place(lsn) {
             let begin = places.first().map_or(start, |place| place.0);
-            if !places.is_empty() && end - begin > READ_BYTES {
+            if !places.is_empty() && end - begin > limit {
                 break;
             }
             places.push((start, end));
@@ -132,7 +130,7 @@ impl LogReader {
         Ok(Plan { segment: segment.id, path, file, first: from, places })
     }
 
-    /// Reads and verifies; an error of `None` means that the plan is out of date.
+    /// Reads and verifies as much as is good; an error of `None` means that the plan is out of date.
     fn carry_out(&self, plan: &Plan) -> Result<Vec<Entry>, Option<ReadError>> {
         let start = plan.places[0].0;
         let end = plan.places[plan.places.len() - 1].1;
@@ -152,22 +150,16 @@ impl LogReader {
                     None => break,
                 }
             }
-            if entries.len() == plan.places.len() {
+            if !entries.is_empty() {
                 return Ok(entries);
             }
         }
-        let lost = Lsn(plan.first.0 + entries.len() as u64);
-        Err(self.explain(plan, lost, plan.places[entries.len()].0, got.err()))
+        Err(self.explain(plan, got.err()))
     }
 
     /// Whether a failed read is the log's fault or the plan's.
-    fn explain(
-        &self,
-        plan: &Plan,
-        lost: Lsn,
-        offset: u64,
-        error: Option<std::io::Error>,
-    ) -> Option<ReadError> {
+    fn explain(&self, plan: &Plan, error: Option<std::io::Error>) -> Option<ReadError> {
+        let (lost, offset) = (plan.first, plan.places[0].0);
         let view = self.view.read();
         let still_there = view
             .holding(lost)
@@ -177,9 +169,7 @@ impl LogReader {
         }
         let segment = plan.path.clone();
         Some(match error {
-            Some(source) => {
-                ReadError::Failed(IoFailure { operation: "read", path: segment, source })
-            }
+            Some(source) => ReadError::Failed(IoFailure { operation: "read", path: segment, source }),
             None => ReadError::Damaged(Damage {
                 segment,
                 offset,

@@ -65,9 +65,7 @@ pub(super) fn list_segments(
     let names = disk.list(directory).at("list", directory)?;
     let mut segments: Vec<_> = names
         .iter()
-        .filter_map(|name| {
-            segment::parse_name(name).map(|(id, base)| (id, base, directory.join(name)))
-        })
+        .filter_map(|name| segment::parse_name(name).map(|(id, base)| (id, base, directory.join(name))))
         .collect();
     segments.sort_unstable_by_key(|(id, _, _)| *id);
     Ok(segments)
@@ -114,10 +112,7 @@ fn live(opened: &Opened, run: Run) -> LiveSegment {
 }
 
 /// Follows "continues" from the newest segment back: the live segments, oldest first, and the superseded ones.
-fn live_chain(
-    disk: &dyn Disk,
-    directory: &Path,
-) -> Result<(Vec<Opened>, Vec<PathBuf>), LogError> {
+fn live_chain(disk: &dyn Disk, directory: &Path) -> Result<(Vec<Opened>, Vec<PathBuf>), LogError> {
     let mut rest = list_segments(disk, directory)?;
     let mut chain: Vec<Opened> = Vec::new();
     let mut leftovers = Vec::new();
@@ -151,12 +146,7 @@ fn live_chain(
     Ok((chain, leftovers))
 }
 
-fn open_segment(
-    disk: &dyn Disk,
-    path: PathBuf,
-    id: SegmentId,
-    base: Lsn,
-) -> Result<Opened, LogError> {
+fn open_segment(disk: &dyn Disk, path: PathBuf, id: SegmentId, base: Lsn) -> Result<Opened, LogError> {
     let file = disk.open(&path, OpenMode::Existing).at("open", &path)?;
     let mut block = vec![0; segment::HEADER_BYTES];
     let got = file.read_at(&mut block, 0).at("read", &path)?;
@@ -302,11 +292,7 @@ fn run(bytes: &Bytes, opened: &Opened, until: Lsn, stamps: &mut Vec<Stamp>) -> R
 
 /// The record behind the one that ends at `end`: right there, or at the start of the next block. What lies between is
 /// zeros and counts for nothing; the chain tells whether the record found is the next.
-fn next_record(
-    bytes: &Bytes,
-    end: u64,
-    id: SegmentId,
-) -> Option<(u64, record::RecordHeader, &[u8])> {
+fn next_record(bytes: &Bytes, end: u64, id: SegmentId) -> Option<(u64, record::RecordHeader, &[u8])> {
     [end, block_up(end)].into_iter().find_map(|offset| {
         let rest = bytes.get(usize::try_from(offset).ok()?..)?;
         record::parse(rest, id.0).map(|(header, command)| (offset, header, command))

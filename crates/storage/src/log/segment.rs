@@ -89,9 +89,7 @@ impl SegmentHeader {
             return Err(HeaderDefect::Newer(format));
         }
         let header = Self::decode_fields(&mut fields).filter(|_| format == FORMAT);
-        header
-            .map(|header| (header, crc))
-            .ok_or(HeaderDefect::Damaged("the segment's header makes no sense"))
+        header.map(|header| (header, crc)).ok_or(HeaderDefect::Damaged("the segment's header makes no sense"))
     }
 
     fn decode_fields(fields: &mut Fields<'_>) -> Option<Self> {

@@ -7,7 +7,7 @@ fn state(epoch: u64) -> OwnState {
     let disks = PerAppliance { a: DiskId(7), b: DiskId(u128::MAX) };
     OwnState {
         conf: Conf::pair(Epoch(epoch), ApplianceId::B, disks),
-        tent: (epoch % 2 == 0).then(|| Conf::solo(Epoch(epoch + 1), ApplianceId::A, DiskId(7))),
+        tent: epoch.is_multiple_of(2).then(|| Conf::solo(Epoch(epoch + 1), ApplianceId::A, DiskId(7))),
         max_epoch: Epoch(epoch + 1),
         parted: Epoch(epoch / 2),
         ..OwnState::blank(ClusterId(0x1234_5678_9abc_def0), ApplianceId::A, DiskId(7))

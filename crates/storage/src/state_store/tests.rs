@@ -1,1 +1,154 @@
+use duet_protocol::{Digest, Epoch, Lsn};
+
 use super::*;
+use crate::{
+    RealDisk,
+    testing::{Dice, FaultDisk, Unsynced},
+};
+
+const CACHE: usize = 1 << 20;
+
+fn path() -> PathBuf {
+    PathBuf::from("/data.redb")
+}
+
+fn position(lsn: u64) -> Position {
+    Position { epoch: Epoch(1), lsn: Lsn(lsn), digest: Digest([u8::try_from(lsn % 251).unwrap(); 16]) }
+}
+
+fn key(number: u64) -> Vec<u8> {
+    let mut key = number.to_be_bytes().to_vec();
+    key.resize(17, 0);
+    key
+}
+
+/// Batch `n` writes rows of its own, overwrites row 0, and removes the first row of the batch before.
+fn batch(n: u64) -> Batch {
+    let value = |row: u64| Bytes::from(format!("value {n}/{row} {}", "x".repeat(200)));
+    let mut puts: Vec<_> = (1..=8).map(|row| (key(n * 10 + row), value(row))).collect();
+    puts.push((key(0), value(0)));
+    let deletes = if n > 1 { vec![key((n - 1) * 10 + 1)] } else { Vec::new() };
+    Batch { puts, deletes, meta: Some(Bytes::from(format!("meta {n}"))), applied: position(n * 10) }
+}
+
+fn rows_after(n: u64) -> Vec<(Vec<u8>, Bytes)> {
+    let mut rows = std::collections::BTreeMap::new();
+    for n in 1..=n {
+        let batch = batch(n);
+        rows.extend(batch.puts);
+        for key in batch.deletes {
+            rows.remove(&key);
+        }
+    }
+    rows.into_iter().collect()
+}
+
+fn assert_holds(store: &StateStore, n: u64) {
+    let rows = store.scan(&[], usize::MAX).unwrap();
+    let rows: Vec<_> = rows.into_iter().map(|(key, value)| (key.to_vec(), value)).collect();
+    assert_eq!(rows, rows_after(n));
+    assert_eq!(store.applied(), if n == 0 { Position::EMPTY } else { position(n * 10) });
+    assert_eq!(store.meta(), (n > 0).then(|| Bytes::from(format!("meta {n}"))));
+}
+
+fn open(disk: &FaultDisk) -> Result<StateStore, StateError> {
+    StateStore::open(Arc::new(disk.clone()), &path(), CACHE)
+}
+
+#[test]
+fn what_is_committed_is_there_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("data.redb");
+    for n in 0..4 {
+        let store = StateStore::open(Arc::new(RealDisk), &path, CACHE).unwrap();
+        assert_holds(&store, n);
+        store.commit(&batch(n + 1)).unwrap();
+        assert_holds(&store, n + 1);
+    }
+    let store = StateStore::open(Arc::new(RealDisk), &path, CACHE).unwrap();
+    assert_eq!(store.get(&key(45)).unwrap().as_ref(), Some(&batch(4).puts[4].1));
+    assert_eq!(store.get(&key(31)).unwrap(), None);
+    assert_eq!(store.scan(&key(40), 2).unwrap().len(), 2);
+    store.commit(&Batch { applied: position(50), ..Batch::default() }).unwrap();
+    assert_eq!(store.meta(), Some(Bytes::from_static(b"meta 4")), "no new record leaves the old one");
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was_while_commits_go_on() {
+    let disk = FaultDisk::new();
+    let store = open(&disk).unwrap();
+    for n in 1..=5 {
+        store.commit(&batch(n)).unwrap();
+    }
+    let mut snapshot = store.snapshot().unwrap();
+    let committer = store.clone();
+    std::thread::scope(|scope| {
+        scope.spawn(move || (6..12).for_each(|n| committer.commit(&batch(n)).unwrap()));
+        let mut rows = Vec::new();
+        loop {
+            let chunk = snapshot.next_chunk(700).unwrap();
+            assert!(chunk.len() <= 4);
+            if chunk.is_empty() {
+                break;
+            }
+            rows.extend(chunk.into_iter().map(|(key, value)| (key.to_vec(), value)));
+        }
+        assert_eq!(rows, rows_after(5));
+        assert_eq!(snapshot.position(), position(50));
+        assert_eq!(snapshot.meta(), Some(Bytes::from_static(b"meta 5")));
+    });
+    assert_holds(&store, 11);
+}
+
+/// The power fails during every change of a store's life: each commit is there as a whole or not at all.
+#[test]
+fn a_crash_at_any_change_leaves_whole_commits() {
+    let mut dice = Dice(3);
+    for n in 1.. {
+        let disk = FaultDisk::new();
+        disk.crash_at_change(n);
+        let mut committed = 0;
+        let outcome = open(&disk).and_then(|store| {
+            for n in 1..=4 {
+                store.commit(&batch(n))?;
+                committed = n;
+            }
+            Ok(())
+        });
+        let triggered = !disk.is_fault_pending();
+        disk.crash(match n % 3 {
+            0 => Unsynced::Lost,
+            1 => Unsynced::Kept,
+            _ => Unsynced::Torn(dice.throw()),
+        });
+        let store = open(&disk).unwrap();
+        let found = store.applied().lsn.0 / 10;
+        assert!(found == committed || found == committed + 1, "{found} {committed}");
+        assert_holds(&store, found);
+        store.commit(&batch(found + 1)).unwrap();
+        drop(store);
+        disk.crash(Unsynced::Lost);
+        assert_holds(&open(&disk).unwrap(), found + 1);
+        if !triggered {
+            outcome.unwrap();
+            break;
+        }
+    }
+}
+
+#[test]
+fn an_error_of_the_engine_is_final() {
+    let disk = FaultDisk::new();
+    let store = open(&disk).unwrap();
+    store.commit(&batch(1)).unwrap();
+    disk.fail_operation(2, std::io::ErrorKind::StorageFull, false);
+    assert!(matches!(store.commit(&batch(2)), Err(StateError::DiskFull { operation: "commit" })));
+    disk.clear_faults();
+    assert!(matches!(store.commit(&batch(2)), Err(StateError::Poisoned)));
+    assert!(matches!(store.get(&[]), Err(StateError::Poisoned)));
+    drop(store);
+    let store = open(&disk).unwrap();
+    let found = store.applied().lsn.0 / 10;
+    assert!((1..=2).contains(&found));
+    assert_holds(&store, found);
+}

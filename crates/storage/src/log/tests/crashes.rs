@@ -39,7 +39,7 @@ fn fate(round: u64) -> Unsynced {
 #[test]
 fn a_crash_at_any_change_loses_nothing_synced_and_serves_nothing_torn() {
     for seed in 0..12 {
-        let steps = script(0xC0FFEE + seed, 60);
+        let steps = script(0x00C0_FFEE + seed, 60);
         for n in 1.. {
             let mut subject = Subject::new();
             subject.disk.crash_at_change(n);
@@ -79,7 +79,12 @@ fn a_crash_at_any_change_of_a_start_is_harmless() {
         first.log = None;
         first.disk.crash(Unsynced::Torn(seed));
         for n in 1.. {
-            let mut subject = Subject { disk: first.disk.branch(), log: None, model: first.model.clone(), ..Subject::new() };
+            let mut subject = Subject {
+                disk: first.disk.branch(),
+                log: None,
+                model: first.model.clone(),
+                ..Subject::new()
+            };
             subject.disk.crash_at_change(n);
             let opened = Log::open(std::sync::Arc::new(subject.disk.clone()), &directory(), OPTIONS);
             let over = opened.is_ok();
@@ -144,7 +149,9 @@ fn a_failed_sync_is_not_made_good_by_a_later_one() {
     subject.step(&Step::Sync).unwrap();
     subject.step(&Step::Append(vec![200], 0)).unwrap();
     subject.disk.fail_operation(1, ErrorKind::Other, false);
-    assert!(matches!(subject.step(&Step::Sync), Err(LogError::Failed(failure)) if failure.operation == "sync"));
+    assert!(
+        matches!(subject.step(&Step::Sync), Err(LogError::Failed(failure)) if failure.operation == "sync")
+    );
     assert!(matches!(subject.step(&Step::Sync), Err(LogError::Poisoned)));
     // The bytes are still in memory, and not on the disk: a new process must not count them.
     subject.reopen();

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use duet_protocol::{Epoch, Entry, Lsn, Position};
+use duet_protocol::{Entry, Epoch, Lsn, Position};
 
 use crate::{
     Log, LogError, LogOptions, Recovered,
@@ -82,6 +82,7 @@ impl Subject {
     }
 
     pub fn on(disk: FaultDisk) -> Self {
+        disk.set_tears_blocks(true);
         let log = Log::create(Arc::new(disk.clone()), &directory(), Position::EMPTY, OPTIONS).unwrap();
         let model = Model {
             origin: Position::EMPTY,
@@ -105,15 +106,14 @@ impl Subject {
         for size in sizes {
             self.salt += 1;
             let old = (rise == 0 && !self.model.again.is_empty()).then(|| self.model.again.remove(0));
-            let entry = match old.filter(|old| old.follows(&position)) {
-                Some(old) => old,
-                None => {
-                    self.model.again.clear();
-                    self.epoch += rise;
-                    let mut dice = Dice(self.salt);
-                    let command: Vec<u8> = (0..*size).map(|_| dice.next().to_le_bytes()[0]).collect();
-                    Entry::following(&position, Epoch(self.epoch.max(position.epoch.0)), Bytes::from(command))
-                }
+            let entry = if let Some(old) = old.filter(|old| old.follows(&position)) {
+                old
+            } else {
+                self.model.again.clear();
+                self.epoch += rise;
+                let mut dice = Dice(self.salt);
+                let command: Vec<u8> = (0..*size).map(|_| dice.throw().to_le_bytes()[0]).collect();
+                Entry::following(&position, Epoch(self.epoch.max(position.epoch.0)), Bytes::from(command))
             };
             position = entry.position();
             entries.push(entry);
@@ -274,7 +274,7 @@ fn random_step(dice: &mut Dice) -> Step {
         _ => Step::Crash(match dice.below(4) {
             0 => Unsynced::Lost,
             1 => Unsynced::Kept,
-            _ => Unsynced::Torn(dice.next()),
+            _ => Unsynced::Torn(dice.throw()),
         }),
     }
 }

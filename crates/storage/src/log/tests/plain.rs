@@ -136,7 +136,7 @@ fn readers_beside_the_writer_get_true_entries() {
         let mut position = Position::EMPTY;
         for round in 0..400_u64 {
             let mut entries = Vec::new();
-            for index in 0..1 + round % 17 {
+            for index in 0..=(round % 17) {
                 let mut command = (position.lsn.0 + 1).to_le_bytes().to_vec();
                 command.resize(usize::try_from(8 + index * 50).unwrap(), 1);
                 let entry = Entry::following(&position, Epoch(1 + round / 50), Bytes::from(command));
