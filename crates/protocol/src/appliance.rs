@@ -47,6 +47,8 @@ pub struct Appliance {
     pub(crate) waiting: Option<String>,
     /// The earliest time at which a duty may be due.
     pub(crate) wake: Instant,
+    /// Entries kept in the log below the checkpoint.
+    pub(crate) retained: u64,
 }
 
 /// What is known of the peer, whatever the roles.
@@ -149,9 +151,15 @@ impl Appliance {
             after_save: None,
             waiting: None,
             wake: now,
+            retained: limits::RETAIN_ENTRIES,
         };
         appliance.check_invariants();
         appliance
+    }
+
+    /// Keeps another number of entries below the checkpoint than [`limits::RETAIN_ENTRIES`].
+    pub const fn retain(&mut self, entries: u64) {
+        self.retained = entries;
     }
 
     /// Something happened at `now`: appends to `effects` what is to be done. `now` never goes back.

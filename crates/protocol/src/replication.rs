@@ -481,7 +481,7 @@ impl Appliance {
     pub(crate) fn on_checkpointed(&mut self, lsn: Lsn, fx: &mut Vec<Effect>) {
         assert!(lsn <= self.applied, "only applied entries are in a checkpoint");
         self.checkpointed = self.checkpointed.max(lsn);
-        let upto = Lsn(self.checkpointed.0.min(self.log.last_lsn().0.saturating_sub(limits::RETAIN_ENTRIES)));
+        let upto = Lsn(self.checkpointed.0.min(self.log.last_lsn().0.saturating_sub(self.retained)));
         if upto > self.log.base().lsn {
             self.log.trim(upto);
             fx.push(Effect::Trim { upto });

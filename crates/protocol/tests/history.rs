@@ -1,5 +1,7 @@
 //! Entries, positions and the index of a log: density, epochs, digests, runs.
 
+#![allow(clippy::cast_possible_truncation, reason = "a handful of entries")]
+
 use bytes::Bytes;
 use duet_protocol::{Digest, Entry, Epoch, LogIndex, Lsn, Position, RecoveredLog};
 
@@ -9,7 +11,7 @@ fn log(epochs: &[u64]) -> (LogIndex, Vec<Entry>) {
     let mut entries = Vec::new();
     for &epoch in epochs {
         let previous = index.last();
-        let command = Bytes::from(vec![7; usize::try_from(previous.lsn.0).unwrap() + 1]);
+        let command = Bytes::from(vec![7; index.last_lsn().0 as usize + 1]);
         let entry = Entry::following(&previous, Epoch(epoch), command);
         index.push(&entry);
         entries.push(entry);
