@@ -12,7 +12,7 @@ mod range;
 mod transaction;
 mod txn;
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
@@ -62,7 +62,7 @@ pub struct Statistics {
     pub pending_records: usize,
     /// Their size in bytes.
     pub pending_bytes: usize,
-    /// Dead records that the next checkpoint will delete.
+    /// Dead records that the next checkpoints will delete.
     pub pending_deletes: usize,
     /// Size in bytes of the cached records.
     pub cached_bytes: usize,
@@ -79,8 +79,8 @@ pub struct Store {
     compacted: i64,
     /// Where the running compaction goes on; `None` if none runs.
     compaction: Option<Box<[u8]>>,
-    /// Records that the index has forgotten and the engine may still hold.
-    dead: Vec<Revision>,
+    /// Records that the index has forgotten and the engine may still hold, in chunks that never divide a key.
+    dead: VecDeque<Vec<Revision>>,
 }
 
 impl Store {
@@ -95,7 +95,7 @@ impl Store {
             revision: EMPTY_REVISION,
             compacted: NOT_COMPACTED,
             compaction: None,
-            dead: Vec::new(),
+            dead: VecDeque::new(),
         }
     }
 
@@ -174,7 +174,7 @@ impl Store {
             index_keys: self.index.len(),
             pending_records: self.pending.len(),
             pending_bytes: self.pending.bytes(),
-            pending_deletes: self.dead.len(),
+            pending_deletes: self.dead.iter().map(Vec::len).sum(),
             cached_bytes: self.cache.bytes(),
         }
     }

@@ -35,7 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Checkpoint),
         1 => Just(Step::PowerCut),
         4 => (1_usize..4).prop_map(Step::Compact),
-        1 => (0_usize..600).prop_map(Step::CacheBytes),
+        3 => (0_usize..600).prop_map(Step::CacheBytes),
     ]
 }
 
@@ -158,6 +158,12 @@ proptest! {
         for step in steps {
             run.take(step);
         }
+        run.check();
+        // Once more through the engine while the compaction may be under way, if no checkpoint is.
+        for _ in 0..6 {
+            run.take(Step::Checkpoint);
+        }
+        run.take(Step::PowerCut);
         run.check();
         // To the end of the compaction and once more through the engine.
         while run.bench.store.compact_step(3) {}

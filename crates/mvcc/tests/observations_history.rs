@@ -347,6 +347,22 @@ fn a_compaction_goes_on_after_a_restart() {
 }
 
 #[test]
+fn a_second_compaction_starts_over() {
+    let mut bench = Bench::default();
+    for _ in 0..2 {
+        for number in 0..300 {
+            bench.put(&format!("k/{number:03}"), "v");
+        }
+    }
+    bench.compact(301).unwrap();
+    assert!(bench.store.compact_step(200));
+    bench.compact(601).unwrap();
+    finish(&mut bench);
+    bench.checkpoint();
+    assert_eq!(bench.engine.contents.lock().unwrap().records.len(), 300);
+}
+
+#[test]
 fn m2_m3_hashing_the_history() {
     let mut bench = compactable();
     assert_eq!(bench.store.hash_kv(7), Err(Error::FutureRevision));

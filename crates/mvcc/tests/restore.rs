@@ -46,6 +46,32 @@ fn everything_comes_back() {
 }
 
 #[test]
+fn a_large_compaction_is_spread_over_checkpoints_and_restarts() {
+    let mut bench = Bench::default();
+    for round in 0..4 {
+        for number in 0..30_000 {
+            bench.put(&format!("k/{number:05}"), &format!("{round}"));
+        }
+    }
+    bench.checkpoint();
+    bench.compact(bench.store.revision()).unwrap();
+    while bench.store.compact_step(1000) {}
+    assert_eq!(bench.store.statistics().pending_deletes, 90_000);
+    let left = |bench: &Bench| bench.engine.contents.lock().unwrap().records.len();
+    bench.checkpoint();
+    assert!(left(&bench) > 30_000 && left(&bench) < 120_000);
+    let digest = bench.store.state_digest().unwrap();
+    bench.restart();
+    assert_eq!(bench.store.state_digest().unwrap(), digest);
+    while bench.store.compact_step(1000) {}
+    bench.checkpoint();
+    assert_eq!((left(&bench), bench.store.statistics().pending_deletes), (30_000, 0));
+    bench.restart();
+    assert_eq!(bench.store.state_digest().unwrap(), digest);
+    assert!(!bench.store.compact_step(1000));
+}
+
+#[test]
 fn a_store_without_records_comes_back() {
     let mut bench = Bench::default();
     bench.grant(7, 60).unwrap();

@@ -23,6 +23,10 @@ use crate::{
 /// Format of the meta.
 const META_FORMAT: u8 = 1;
 
+/// Dead records in one checkpoint, at most (or one chunk): a large compaction is spread over several, because a
+/// checkpoint that deletes millions of records would hold up the log's truncation for long.
+const CHECKPOINT_DELETES: usize = 64 << 10;
+
 /// Records that are restored together, and their size in bytes: a few megabytes, so that sorting stays in the
 /// processor's caches and the memory does not show.
 const RESTORE_BATCH_RECORDS: usize = 32 << 10;
@@ -35,7 +39,8 @@ pub struct Checkpoint {
     /// Records to add, ascending. Shared with the store.
     pub puts: Arc<Vec<(Revision, Bytes)>>,
     /// Records dead by compaction, in no particular order; may name ones that the engine does not have, and ones
-    /// among the puts.
+    /// among the puts. Bounded: after a large compaction more follow in the next checkpoints
+    /// ([`Statistics::pending_deletes`](crate::Statistics::pending_deletes) says how many).
     pub deletes: Vec<Revision>,
     /// What the store needs besides the records to be restored; replaces the former meta.
     pub meta: Bytes,
@@ -76,7 +81,19 @@ impl Store {
     pub fn begin_checkpoint(&mut self) -> Checkpoint {
         let puts = self.pending.freeze();
         assert!(puts.last().is_none_or(|(revision, _)| revision.main == self.revision), "all is in it");
-        Checkpoint { puts, deletes: std::mem::take(&mut self.dead), meta: self.encode_meta() }
+        let deletes = self.take_dead();
+        Checkpoint { puts, deletes, meta: self.encode_meta() }
+    }
+
+    /// The dead records that go into one checkpoint: whole chunks, so that all versions of a key go together.
+    fn take_dead(&mut self) -> Vec<Revision> {
+        let mut deletes = Vec::new();
+        while let Some(chunk) = self.dead.front()
+            && (deletes.is_empty() || deletes.len() + chunk.len() <= CHECKPOINT_DELETES)
+        {
+            deletes.append(&mut self.dead.pop_front().unwrap_or_default());
+        }
+        deletes
     }
 
     /// The engine holds the checkpoint durably: drops from memory what is in it.
@@ -93,7 +110,9 @@ impl Store {
         output.push(META_FORMAT);
         write_signed(&mut output, self.revision);
         write_signed(&mut output, self.compacted);
-        output.push(u8::from(self.compaction.is_some()));
+        // What is dead and not in this checkpoint is still in the engine: a restored store has to find it again.
+        let removal_is_due = self.compaction.is_some() || self.dead.iter().any(|chunk| !chunk.is_empty());
+        output.push(u8::from(removal_is_due));
         write_unsigned(&mut output, leases.len() as u64);
         for (id, ttl) in leases {
             write_signed(&mut output, id);

@@ -7,6 +7,9 @@
 use super::Store;
 use crate::error::Error;
 
+/// Dead records in a chunk, at least: chunks keep a step from moving a list of millions when it grows.
+const DEAD_CHUNK_RECORDS: usize = 4096;
+
 impl Store {
     /// Moves the compacted revision and schedules the removal.
     pub(super) fn compact(&mut self, revision: i64) -> Result<(), Error> {
@@ -24,10 +27,14 @@ impl Store {
     }
 
     /// Does a part of the removal: visits about `max_keys` keys (at least one leaf of the index). True if there is
-    /// more to do. The removed records are in the next checkpoint's deletes.
+    /// more to do. The removed records are in the next checkpoints' deletes.
     pub fn compact_step(&mut self, max_keys: usize) -> bool {
         let Some(start) = self.compaction.take() else { return false };
         let Store { index, dead, compacted, .. } = self;
+        if dead.back().is_none_or(|chunk| chunk.len() >= DEAD_CHUNK_RECORDS) {
+            dead.push_back(Vec::new());
+        }
+        let Some(dead) = dead.back_mut() else { return true };
         self.compaction = index.visit_from(&start, max_keys.max(1), |entry| {
             entry.compact(*compacted, |revision| dead.push(revision))
         });
