@@ -150,10 +150,10 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_store_answers_like_the_model(steps in prop::collection::vec(step(), 1..80)) {
+    fn the_store_answers_like_the_model(steps in prop::collection::vec(step(), 1..250)) {
         let mut run = Run::new();
         for step in steps {
             run.take(step);
@@ -169,6 +169,9 @@ proptest! {
         while run.bench.store.compact_step(3) {}
         run.check();
         for _ in 0..6 {
+            run.take(Step::Checkpoint);
+        }
+        while run.begun.is_some() || run.bench.store.statistics().pending_deletes > 0 {
             run.take(Step::Checkpoint);
         }
         run.check();
