@@ -42,6 +42,9 @@ const IDENTIFY_ATTEMPTS_PER_LINE: u32 = 20;
 /// How long the threads may take to finish after a soft shutdown: the last entries are applied and checkpointed.
 const FINISH: Duration = Duration::from_secs(10);
 
+/// Pause between two looks whether the last threads have gone.
+const LAST_THREADS: Duration = Duration::from_millis(1);
+
 /// How long the client port may take to end its connections after that.
 const FINISH_CLIENTS: Duration = Duration::from_secs(3);
 
@@ -53,6 +56,7 @@ pub struct Server {
     peer_address: SocketAddr,
     client_address: SocketAddr,
     threads: Vec<JoinHandle<()>>,
+    data: Arc<DataDir>,
     client_port: tokio::task::JoinHandle<()>,
 }
 
@@ -102,11 +106,16 @@ impl Server {
             Ok(reason) => reason.clone().unwrap_or(ExitReason::Stopped),
             Err(_) => ExitReason::Fatal("the machine room is gone".to_owned()),
         };
-        let (link, address, threads) = (self.link, self.peer_address, self.threads);
+        let (link, address, threads, data) = (self.link, self.peer_address, self.threads, self.data);
         let finish = tokio::task::spawn_blocking(move || {
             link.close(address);
             for thread in threads {
                 let _ = thread.join();
+            }
+            drop(link);
+            // The directory's lock is free once the last connection's thread has gone.
+            while Arc::strong_count(&data) > 1 {
+                std::thread::sleep(LAST_THREADS);
             }
         });
         if let ExitReason::Fatal(_) = reason {
@@ -211,6 +220,7 @@ struct Room {
     link: Arc<Link>,
     copies: Arc<CopySender>,
     board: Arc<PeerBoard>,
+    data: Arc<DataDir>,
 }
 
 impl Room {
@@ -268,7 +278,7 @@ impl Room {
             fate: fate.clone(),
             tail: tail.clone(),
             log: parts.log.reader(),
-            copies: CopyReceiver::new(data),
+            copies: CopyReceiver::new(data.clone()),
             current: Mutex::default(),
             turn: Mutex::default(),
             handshakes: AtomicUsize::new(0),
@@ -283,11 +293,12 @@ impl Room {
             event_sink: machine.event_sink.clone(),
         };
         let (machine, link, copies) = (Arc::new(machine), Arc::new(link), Arc::new(copies));
-        Ok(Self { config, name, register, parts, inner, fate, tail, machine, link, copies, board })
+        Ok(Self { config, name, register, parts, inner, fate, tail, machine, link, copies, board, data })
     }
 
     fn start(self, listeners: Listeners) -> Result<Server, StartError> {
-        let Self { config, name, register, parts, inner, fate, tail, machine, link, copies, board } = self;
+        let Self { config, name, register, parts, inner, fate, tail, machine, link, copies, board, data } =
+            self;
         let inbox = inner.inbox.clone();
         let queue = Arc::<LogQueue>::default();
         let mut threads = Vec::from(machine.start(&fate)?);
@@ -342,7 +353,7 @@ impl Room {
             driver.run()
         };
         threads.push(fate.spawn("driver", drive)?);
-        start_link(&link, listeners.peer, &fate)?;
+        threads.extend(start_link(&link, listeners.peer, &fate)?);
         let client_port =
             start_client_port(listeners.client, &handle, &fate).map_err(|reason| StartError::Listen {
                 address: listeners.client_address.to_string(),
@@ -356,18 +367,22 @@ impl Room {
             config.client_url
         );
         let (peer_address, client_address) = (listeners.peer_address, listeners.client_address);
-        Ok(Server { handle, fate, link, peer_address, client_address, threads, client_port })
+        Ok(Server { handle, fate, link, peer_address, client_address, threads, data, client_port })
     }
 }
 
-fn start_link(link: &Arc<Link>, listener: TcpListener, fate: &Fate) -> Result<(), StartError> {
+fn start_link(
+    link: &Arc<Link>,
+    listener: TcpListener,
+    fate: &Fate,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
     let listening = link.clone();
-    fate.spawn_plain("peer-listen", move || listening.listen(&listener))?;
+    let mut threads = vec![fate.spawn_plain("peer-listen", move || listening.listen(&listener))?];
     if link.me.appliance == ApplianceId::A {
         let dialling = link.clone();
-        fate.spawn_plain("peer-dial", move || dialling.dial_for_ever())?;
+        threads.push(fate.spawn_plain("peer-dial", move || dialling.dial_for_ever())?);
     }
-    Ok(())
+    Ok(threads)
 }
 
 fn start_client_port(
