@@ -33,14 +33,13 @@ const REVOCATIONS_UNDER_WAY: usize = 64;
 #[derive(Clone, Copy, Debug)]
 struct Timer {
     deadline: Instant,
-    ttl: i64,
     /// Its revocation has been proposed: too late to renew.
     revoking: bool,
 }
 
 impl Timer {
     fn full(ttl: i64, now: Instant) -> Timer {
-        Timer { deadline: now.after(seconds(ttl)), ttl, revoking: false }
+        Timer { deadline: now.after(seconds(ttl)), revoking: false }
     }
 }
 
@@ -173,6 +172,14 @@ impl LeaseClock {
                 }
             }
         }
+    }
+
+    /// Starts the time of a lease that was granted here just now. Without this it would start at the next tick.
+    pub fn granted_now(&self, id: i64, ttl: i64) {
+        let Some(epoch) = self.current_epoch() else { return };
+        let mut timers = self.timers.lock();
+        timers.enter(Some(epoch));
+        timers.left(id, ttl, clock::now());
     }
 
     /// Renews a lease; its time to live, or `None` if it does not exist or has run out.

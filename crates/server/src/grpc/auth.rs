@@ -43,6 +43,22 @@ macro_rules! auth {
                 Err(AUTH_NOT_ENABLED.into())
             }
 
+            async fn user_list(
+                &self,
+                _: Request<pb::AuthUserListRequest>,
+            ) -> Result<Response<pb::AuthUserListResponse>, Status> {
+                let header = Some(self.api.header(self.api.revision()));
+                Ok(Response::new(pb::AuthUserListResponse { header, users: Vec::new() }))
+            }
+
+            async fn role_list(
+                &self,
+                _: Request<pb::AuthRoleListRequest>,
+            ) -> Result<Response<pb::AuthRoleListResponse>, Status> {
+                let header = Some(self.api.header(self.api.revision()));
+                Ok(Response::new(pb::AuthRoleListResponse { header, roles: Vec::new() }))
+            }
+
             $(async fn $method(&self, _: Request<pb::$request>) -> Result<Response<pb::$response>, Status> {
                 Err(AUTH_NOT_BUILT.into())
             })*
@@ -55,14 +71,12 @@ auth! {
     auth_disable: AuthDisableRequest => AuthDisableResponse;
     user_add: AuthUserAddRequest => AuthUserAddResponse;
     user_get: AuthUserGetRequest => AuthUserGetResponse;
-    user_list: AuthUserListRequest => AuthUserListResponse;
     user_delete: AuthUserDeleteRequest => AuthUserDeleteResponse;
     user_change_password: AuthUserChangePasswordRequest => AuthUserChangePasswordResponse;
     user_grant_role: AuthUserGrantRoleRequest => AuthUserGrantRoleResponse;
     user_revoke_role: AuthUserRevokeRoleRequest => AuthUserRevokeRoleResponse;
     role_add: AuthRoleAddRequest => AuthRoleAddResponse;
     role_get: AuthRoleGetRequest => AuthRoleGetResponse;
-    role_list: AuthRoleListRequest => AuthRoleListResponse;
     role_delete: AuthRoleDeleteRequest => AuthRoleDeleteResponse;
     role_grant_permission: AuthRoleGrantPermissionRequest => AuthRoleGrantPermissionResponse;
     role_revoke_permission: AuthRoleRevokePermissionRequest => AuthRoleRevokePermissionResponse;

@@ -70,6 +70,7 @@ impl Lease for LeaseService {
         };
         match applied.result.map_err(|error| refused(&error))? {
             Answer::LeaseGrant { id, ttl } => {
+                self.api.leases().granted_now(id, ttl);
                 let header = Some(self.api.header(applied.revision));
                 Ok(Response::new(pb::LeaseGrantResponse { header, id, ttl, error: String::new() }))
             }

@@ -231,7 +231,7 @@ async fn keys_are_put_read_changed_and_deleted() {
 async fn requests_above_the_limits_are_refused_in_etcds_words() {
     let machine = Machine::primary().await;
     let mut kv = machine.kv().await;
-    let mut large = |size: usize| {
+    let large = |size: usize| {
         let mut kv = kv.clone();
         async move {
             let value = Bytes::from(vec![0; size]);

@@ -41,11 +41,11 @@ async fn health(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
     let serializable = has(query.as_deref(), "serializable", Some("true"));
     let problem = if serializable { None } else { linearizable_problem(&api).await };
     match problem {
-        None => json(StatusCode::OK, r#"{"health":"true","reason":""}"#.to_owned()),
-        Some(reason) => json(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("{{\"health\":\"false\",\"reason\":\"{reason}\"}}\n"),
-        ),
+        None => text(StatusCode::OK, r#"{"health":"true","reason":""}"#.to_owned()),
+        Some(reason) => {
+            let told = format!("{{\"health\":\"false\",\"reason\":\"{reason}\"}}\n");
+            text(StatusCode::SERVICE_UNAVAILABLE, told)
+        }
     }
 }
 
@@ -93,6 +93,11 @@ fn probe(query: Option<&str>, checks: &[(&str, Option<&str>)]) -> Response {
         text.push_str("ok\n");
     }
     let status = if failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    self::text(status, text)
+}
+
+/// Also the JSON of `/health` goes as plain text, as etcd's does.
+fn text(status: StatusCode, text: String) -> Response {
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
