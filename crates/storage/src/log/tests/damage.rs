@@ -28,7 +28,7 @@ fn sample(recycled: bool) -> Subject {
         subject.step(&Step::Sync).unwrap();
     }
     subject.step(&Step::Truncate(700)).unwrap();
-    for sizes in [vec![200], vec![900; 7], vec![90], vec![50, 60]] {
+    for sizes in [vec![200], vec![900; 3], vec![90], vec![50, 60]] {
         subject.step(&Step::Append(sizes, 1)).unwrap();
         subject.step(&Step::Sync).unwrap();
         subject.model.again.clear();
