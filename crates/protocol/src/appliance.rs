@@ -263,6 +263,7 @@ impl Appliance {
             Role::Primary(primary) => {
                 // What the peer holds is proved anew, so that a disk that lost writes is seen (P10).
                 primary.matched = crate::Lsn::ZERO;
+                primary.sure = self.committed;
                 primary.follows = false;
                 primary.next = self.log.last_lsn().next();
                 primary.rewound = self.now;

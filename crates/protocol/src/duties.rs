@@ -100,12 +100,30 @@ impl Appliance {
             self.ask_paced(Action::Take, limits::WITNESS_RETRY, fx);
         } else if self.peer.leaving {
             self.let_peer_go(fx);
+        } else if self.role.pending().is_some() {
+            self.press_rejoin(fx);
+        } else if self.witness.absent.is_some() && !self.may_refill() && !damaged {
+            self.propose(Agreement::Rejoin, fx);
+        }
+    }
+
+    /// Repeats the proposal to rejoin; takes it back when the peer does not answer.
+    fn press_rejoin(&mut self, fx: &mut Vec<Effect>) {
+        let Some(&pending) = self.role.pending() else { return };
+        if !self.peer.connected || self.peer.leaving || self.due(pending.since.after(limits::MISS)) {
+            self.cancel(fx);
+        } else if self.due(pending.sent.after(limits::PROPOSAL_RETRY)) {
+            self.resend(fx);
+            self.due(self.now.after(limits::PROPOSAL_RETRY));
         }
     }
 
     /// L: agreed with the peer, or by the witness when that is quicker. Never cancelled: the peer may hold the tent.
     pub(crate) fn let_peer_go(&mut self, fx: &mut Vec<Effect>) {
         match self.role.pending().copied() {
+            Some(pending) if pending.agreement != Agreement::Leave => {
+                self.cancel(fx);
+            }
             None => {
                 self.propose(Agreement::Leave, fx);
             }
@@ -136,13 +154,8 @@ impl Appliance {
         let near = self.gap_is_small() && self.peer.connected && !self.peer.leaving;
         let closing = primary.closing;
         let behind = primary.matched < self.committed;
-        if let Some(pending) = self.role.pending().copied() {
-            if !self.peer.connected || self.peer.leaving || self.due(pending.since.after(limits::MISS)) {
-                self.cancel(fx);
-            } else if self.due(pending.sent.after(limits::PROPOSAL_RETRY)) {
-                self.resend(fx);
-                self.due(self.now.after(limits::PROPOSAL_RETRY));
-            }
+        if self.role.pending().is_some() {
+            self.press_rejoin(fx);
         } else if let Some(since) = closing {
             if !near || self.due(since.after(limits::MISS)) {
                 self.cancel(fx);
@@ -166,7 +179,7 @@ impl Appliance {
         let grace = primary.since.after(limits::NOTE_GRACE);
         let settled = !self.peer.connected || !self.peer.leaving || self.due(grace);
         let outdated = self.witness.last.as_ref().is_none_or(|(record, _)| self.needs_sync(record));
-        if self.witness.absent && self.witness.request.is_none() && self.act(Action::Refill, fx) {
+        if self.act(Action::Refill, fx) {
             return;
         }
         if outdated && settled {

@@ -8,8 +8,8 @@ use crate::appliance::{Action, AfterSave, Appliance};
 use crate::entitlement::{self, Entitlement};
 use crate::role::{Inquiry, Role};
 use crate::{
-    Conf, Effect, Instant, Lsn, Note, PerAppliance, Position, WitnessRead, WitnessRecord, WitnessWrite,
-    limits,
+    Conf, Effect, Epoch, Instant, Lsn, Note, PerAppliance, Position, WitnessRead, WitnessRecord,
+    WitnessWrite, limits,
 };
 use alloc::vec::Vec;
 
@@ -21,8 +21,8 @@ pub(crate) struct WitnessPort {
     /// The record last read or written, and when.
     pub last: Option<(WitnessRecord, Instant)>,
     pub reachable: bool,
-    /// It answered that it holds no record.
-    pub absent: bool,
+    /// It answered that it holds no record; the highest epoch known when that was first seen.
+    pub absent: Option<Epoch>,
     /// When the last request was begun.
     pub asked: Option<Instant>,
     /// The highest revision ever seen: a refilled witness starts above it.
@@ -55,7 +55,7 @@ impl WitnessPort {
 
     fn learn(&mut self, record: WitnessRecord, now: Instant) {
         self.reachable = true;
-        self.absent = false;
+        self.absent = None;
         self.highest_revision = self.highest_revision.max(record.revision);
         self.last = Some((record, now));
     }
@@ -127,7 +127,7 @@ impl Appliance {
             WitnessRead::Record(record) if record.cluster == self.own.cluster => record,
             WitnessRead::Absent => {
                 self.witness.reachable = true;
-                self.witness.absent = true;
+                self.witness.absent.get_or_insert(self.own.max_epoch);
                 self.witness.last = None;
                 self.note_inquiry(Inquiry::Absent);
                 return;
@@ -274,19 +274,22 @@ impl Appliance {
         self.compare_and_set(record.revision, next, fx);
     }
 
-    /// Gives an empty witness its record back; only while both appliances are connected and in sync (section 10).
+    /// Whether an empty witness may be given the own configuration: both are in sync by an agreement that is newer than the
+    /// witness's loss. Whatever the peer had asked of the witness before is void by that agreement; an older pair is not
+    /// enough, the peer may have been promoted since (docs/protocol.md, *refill*).
+    pub(crate) fn may_refill(&self) -> bool {
+        let newer = self.witness.absent.is_some_and(|absent| self.own.conf.epoch() > absent);
+        matches!(self.role, Role::Primary(_)) && self.own.conf.is_pair() && newer
+    }
+
+    /// Gives an empty witness its record back (section 10).
     pub(crate) fn refill(&mut self, fx: &mut Vec<Effect>) -> bool {
-        let Role::Primary(primary) = &self.role else { return false };
-        let both_here = self.own.conf.is_pair()
-            && primary.follows
-            && self.peer.connected
-            && self.now.since(primary.acknowledged) < limits::MISS;
-        if !both_here || !self.witness.absent || self.witness.request.is_some() {
+        if !self.may_refill() || self.witness.request.is_some() {
             return false;
         }
         let record = WitnessRecord {
             cluster: self.own.cluster,
-            revision: self.witness.highest_revision + 1,
+            revision: self.witness.highest_revision + limits::REFILL_GAP,
             writer: self.me,
             conf: self.own.conf,
             part: None,

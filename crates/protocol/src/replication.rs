@@ -33,6 +33,7 @@ impl Appliance {
             lease_until: crate::Instant::default(),
             acknowledged: self.now,
             follows: false,
+            sure: self.committed,
             peer_damaged: false,
             closing: None,
             copying: false,
@@ -76,9 +77,10 @@ impl Appliance {
 
     /// The primary's configuration has changed and it stays primary: its log and committed LSN go on.
     pub(crate) fn go_on_under_new_conf(&mut self) {
-        let last = self.log.last_lsn();
+        let (last, committed) = (self.log.last_lsn(), self.committed);
         if let Role::Primary(primary) = &mut self.role {
             primary.base = last;
+            primary.sure = committed;
             primary.pending = None;
             primary.closing = None;
             primary.offering = false;
@@ -182,7 +184,6 @@ impl Appliance {
     pub(crate) fn on_acknowledge(&mut self, answer: Acknowledge, fx: &mut Vec<Effect>) {
         let epoch = self.own.conf.epoch();
         let last = self.log.last_lsn();
-        let committed = self.committed;
         let is_pair = self.own.conf.is_pair();
         let named = *self.own.conf.members().get(self.me.peer());
         let base = self.log.base().lsn;
@@ -205,10 +206,10 @@ impl Appliance {
         }
         let mut copy = false;
         if let Some(retry) = answer.retry_from {
-            // P10: an in-sync secondary that lacks committed entries has lost them.
-            primary.peer_damaged |= is_pair && retry <= committed;
             primary.matched = primary.matched.min(retry.previous());
             if answer.heartbeat.sent >= primary.rewound && retry <= last.next() {
+                // P10: a secondary in sync that lacks what it held before has lost it.
+                primary.peer_damaged |= is_pair && retry <= primary.sure;
                 copy = retry.previous() < base && !primary.copying;
                 primary.next = retry.max(base.next());
                 primary.rewound = self.now;

@@ -82,6 +82,8 @@ pub(crate) struct Primary {
     pub acknowledged: Instant,
     /// The secondary has acknowledged something in this configuration.
     pub follows: bool,
+    /// What was committed at the last connection or change of configuration: a secondary in sync holds that much.
+    pub sure: Lsn,
     /// The secondary turned out to lack committed entries: its disk lost writes (P10).
     pub peer_damaged: bool,
     /// Acknowledgements are held back since then so that a nearly equal secondary can be let in.
