@@ -184,7 +184,7 @@ impl Appliance {
         // Tickets count from zero again whenever none is in use.
         it.witness.asked = None;
         it.witness.reachable = true;
-        it.witness.last = self.witness.last.as_ref().map(|(record, _)| (judged(record), Instant::default()));
+        it.witness.last = self.witness.last.as_ref().and_then(|(record, _)| self.judged(record));
         match &mut it.witness.request {
             Some(request) => request.since = Instant::default(),
             None => {
@@ -196,6 +196,23 @@ impl Appliance {
             }
         }
         it
+    }
+
+    /// What rules read of a record that was read before: whether this disk has lost writes. None if it says nothing of that,
+    /// now or later (committed entries are never truncated, and the configuration's epoch never falls).
+    fn judged(&self, record: &WitnessRecord) -> Option<(WitnessRecord, Instant)> {
+        let floor = *record.floor.get(self.me) > self.committed;
+        let part = record.part.is_some()
+            && record.conf.is_solo()
+            && self.is_me(&record.conf)
+            && self.own.conf.epoch() <= record.conf.epoch();
+        let kept = WitnessRecord {
+            revision: 0,
+            writer: crate::ApplianceId::A,
+            left: crate::PerAppliance::default(),
+            ..record.clone()
+        };
+        (floor || part).then_some((kept, Instant::default()))
     }
 
     /// The same after a restart of the peer: whatever it was told under the peer's former lives is now of life `former`.
@@ -223,13 +240,3 @@ impl Heartbeat {
 #[expect(clippy::cast_possible_truncation, reason = "a fraction of a second")]
 /// T in nanoseconds: an appliance's answer to what was sent that long ago gives no lease any more.
 const LONG_AGO: u64 = limits::PROMISE.as_nanos() as u64;
-
-/// What rules read of a record that was read before: everything but revision, writer and notes.
-fn judged(record: &WitnessRecord) -> WitnessRecord {
-    WitnessRecord {
-        revision: 0,
-        writer: crate::ApplianceId::A,
-        left: crate::PerAppliance::default(),
-        ..record.clone()
-    }
-}

@@ -1,0 +1,24 @@
+//! Exhaustive exploration of the pair protocol: the real core, two appliances, the witness's register, and a network that
+//! loses, delays, doubles and reorders.
+//!
+//! A state of the world is a handful of numbers: each appliance, message, record and history is held once in a pool, and
+//! what an appliance does in a given state with a given stimulus is computed once. Rules are tried at any time through
+//! `Appliance::attempt`; the duties (when to try what) take no part, so what holds here holds under any policy.
+//!
+//! What is covered: entries lost or kept at a crash unless reported durable, truncations undone by a crash, own states lost
+//! or kept, compare-and-sets applied at once, late or never with their answers lost or late, late reads of the witness,
+//! messages of former lives, promises and leases run out at any time. The oracle is in [`oracle`].
+
+pub mod coverage;
+pub mod node;
+pub mod oracle;
+pub mod pool;
+pub mod search;
+pub mod tamper;
+pub mod trace;
+pub mod world;
+
+pub use coverage::Coverage;
+pub use search::{Found, Report, Search};
+pub use tamper::Tamper;
+pub use world::{Bounds, Explorer, Start, World};

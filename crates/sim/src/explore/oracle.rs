@@ -1,0 +1,243 @@
+//! What must hold in every state: S1-S4, G2-G5, and those of P1-P11 that can be seen from outside.
+//!
+//! The core asserts its local invariants itself; a panic or a halt is a violation like any other.
+
+use duet_protocol::entitlement::Entitlement;
+use duet_protocol::explore::Inspection;
+use duet_protocol::{
+    Appliance, ApplianceId, Conf, DiskId, Epoch, LogIndex, Lsn, Message, OwnState, Position, RecoveredLog, Stamp, WitnessRecord,
+};
+
+use super::node::{Node, is_primary};
+
+/// What was promised to clients so far.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct History {
+    /// Every write acknowledged, or readable on a primary, in order.
+    pub acknowledged: Vec<Position>,
+    /// The newest configuration that ever was in force.
+    pub newest: Conf,
+}
+
+/// What the oracle reads of an appliance, computed once.
+pub struct Facts {
+    /// Which appliance.
+    pub appliance: ApplianceId,
+    /// Its durable own state.
+    pub own: OwnState,
+    /// The core's view, while it runs.
+    pub seen: Option<Inspection>,
+    /// The log as the process knows it; the disk's while it is down.
+    pub log: Vec<Position>,
+    /// Every log a crash may leave.
+    pub recoverable: Vec<Vec<Position>>,
+    /// As far as it knows, the peer's disk.
+    pub peer_disk: Option<DiskId>,
+    index: LogIndex,
+}
+
+impl Facts {
+    /// The facts of a node.
+    pub fn of(node: &Node) -> Self {
+        let positions = |ops| node.log_after(ops).iter().map(duet_protocol::Entry::position).collect::<Vec<_>>();
+        let entries = node.log();
+        let stamps = entries.iter().map(|entry| Stamp { epoch: entry.epoch, digest: entry.digest, bytes: 1 });
+        Self {
+            appliance: node.own.appliance,
+            own: node.own.clone(),
+            seen: node.core.as_ref().map(Appliance::inspect),
+            log: positions(node.ops.len()),
+            recoverable: (0..=node.ops.len()).map(positions).collect(),
+            peer_disk: node.core.as_ref().and_then(Appliance::peer_disk),
+            index: LogIndex::new(RecoveredLog { base: Position::EMPTY, stamps: stamps.collect() }),
+        }
+    }
+
+    fn primary(&self) -> Option<&Inspection> {
+        self.seen.as_ref().filter(|seen| is_primary(seen.role))
+    }
+
+    /// Whether it answers linearizable reads now.
+    pub fn serves(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.serves_reads)
+    }
+
+    fn entitled(&self, record: &WitnessRecord) -> bool {
+        Entitlement::judge(&self.own, &self.index, record).may()
+    }
+
+    fn may_begin_alone(&self) -> bool {
+        let conf = &self.own.conf;
+        conf.is_solo() && conf.has(self.appliance, self.own.disk) && !self.own.has_parted() && self.own.tent.is_none()
+    }
+}
+
+fn holds(log: &[Position], acknowledged: &[Position]) -> bool {
+    log.len() >= acknowledged.len() && log[..acknowledged.len()] == *acknowledged
+}
+
+fn place(lsn: Lsn) -> usize {
+    usize::try_from(lsn.0).unwrap_or(usize::MAX)
+}
+
+impl History {
+    /// Adds what an appliance has acknowledged, and what the three hold of configurations.
+    pub fn extended(&self, facts: [&Facts; 2], record: Option<&WitnessRecord>) -> Result<Self, String> {
+        let mut next = self.clone();
+        for it in facts {
+            let Some(primary) = it.primary() else { continue };
+            let committed = it.log.get(..place(primary.committed)).unwrap_or(&it.log);
+            let common = committed.len().min(next.acknowledged.len());
+            if committed[..common] != next.acknowledged[..common] {
+                return Err(format!("S1: {} commits another history than was acknowledged", it.appliance));
+            }
+            next.acknowledged.extend_from_slice(&committed[common..]);
+        }
+        let held = facts.map(|it| [Some(it.own.conf), it.own.tent]);
+        let at_witness = record.map(|record| record.conf);
+        for conf in held.iter().flatten().flatten().chain(at_witness.iter()) {
+            let copies = held.iter().filter(|confs| confs.contains(&Some(*conf))).count()
+                + usize::from(at_witness == Some(*conf));
+            if copies >= 2 && conf.epoch() > next.newest.epoch() {
+                next.newest = *conf;
+            }
+        }
+        Ok(next)
+    }
+}
+
+/// What must hold of one appliance.
+pub fn check_one(it: &Facts, history: &History) -> Result<(), String> {
+    let name = it.appliance;
+    let acknowledged = &history.acknowledged;
+    if let Some(seen) = &it.seen {
+        if seen.diverged {
+            return Err(format!("P6: {name} sees another history under the same epoch"));
+        }
+        if seen.damaged {
+            return Err(format!("section 10: {name} takes a sound disk for a damaged one"));
+        }
+        let committed = it.log.get(..place(seen.committed)).ok_or("the committed LSN is beyond the log")?;
+        if !holds(acknowledged, committed) {
+            return Err(format!("S1: {name} holds as committed what was never acknowledged"));
+        }
+        if seen.serves_reads && !holds(&it.log, acknowledged) {
+            return Err(format!("S1, S2: {name} serves without an acknowledged write"));
+        }
+        if seen.serves_reads && place(seen.applied) < acknowledged.len() {
+            return Err(format!("S2: {name} serves reads of a state older than an acknowledged write"));
+        }
+        if let Some(core_log) = (seen.last.lsn != it.log.last().map_or(Lsn::ZERO, |last| last.lsn)).then_some(seen.last) {
+            return Err(format!("the log's index ends at {core_log}, the log elsewhere"));
+        }
+    }
+    if history.newest.has(name, it.own.disk) && !it.recoverable.iter().all(|log| holds(log, acknowledged)) {
+        return Err(format!("S4: {name} is in sync by {} and lacks an acknowledged write", history.newest));
+    }
+    Ok(())
+}
+
+/// P7, and more: nobody ever truncates an acknowledged entry it holds.
+pub fn check_cut(before: &Facts, last: Lsn, history: &History) -> Result<(), String> {
+    let acknowledged = history.acknowledged.get(place(last)..).unwrap_or(&[]);
+    let lost = before.log.iter().find(|entry| acknowledged.contains(entry));
+    match lost {
+        Some(lost) => Err(format!("P7: {} truncates an acknowledged entry, {lost}", before.appliance)),
+        None => Ok(()),
+    }
+}
+
+/// What must hold of both together.
+pub fn check_both(a: &Facts, b: &Facts) -> Result<(), String> {
+    if a.serves() && b.serves() {
+        return Err("G2: both serve linearizable reads".into());
+    }
+    if a.primary().is_some() && b.primary().is_some() && a.own.conf.epoch() == b.own.conf.epoch() {
+        return Err("G3: both are primary in the same epoch".into());
+    }
+    for (x, y) in [(a, b), (b, a)] {
+        let leased = x.primary().is_some_and(|primary| primary.lease_runs);
+        if leased && y.seen.as_ref().is_some_and(|seen| !seen.promise_runs) {
+            return Err(format!("G5: {} holds a lease and {}'s promise has run out", x.appliance, y.appliance));
+        }
+    }
+    for (one, other) in a.log.iter().zip(&b.log) {
+        if one.epoch == other.epoch && one != other {
+            return Err(format!("S3, P6: two entries at LSN {} have epoch {}", one.lsn, one.epoch));
+        }
+    }
+    Ok(())
+}
+
+/// What must hold of an appliance, its peer and the witness's record.
+pub fn check_alone(x: &Facts, peer: &Facts, record: &WitnessRecord) -> Result<(), String> {
+    let alone = x.primary().is_some_and(|primary| primary.effective_solo && primary.pending.is_none());
+    if !alone {
+        return Ok(());
+    }
+    if peer.entitled(record) {
+        return Err(format!("G4: {} serves alone and {} may ask the witness", x.appliance, peer.appliance));
+    }
+    if peer.may_begin_alone() {
+        return Err(format!("G4: {} serves alone and {} may begin alone", x.appliance, peer.appliance));
+    }
+    Ok(())
+}
+
+/// P8.
+pub fn check_record(record: &WitnessRecord, facts: [&Facts; 2]) -> Result<(), String> {
+    if record.part.is_none() {
+        return Ok(());
+    }
+    let primary = record.conf.primary();
+    let own = facts.iter().find(|it| it.appliance == primary).map(|it| &it.own);
+    let parted = own.is_some_and(|own| {
+        own.parted == record.conf.epoch() || own.conf.epoch() > record.conf.epoch()
+    });
+    if !record.conf.is_solo() || !parted {
+        return Err(format!("P8: the witness holds a position, {primary} has not parted"));
+    }
+    Ok(())
+}
+
+/// P4: configurations of one epoch are one.
+pub fn check_confs(confs: &[Conf]) -> Result<(), String> {
+    for (place, one) in confs.iter().enumerate() {
+        let twin = confs[..place].iter().find(|other| other.epoch() == one.epoch() && *other != one);
+        if let Some(other) = twin {
+            return Err(format!("P4: {one} and {other}"));
+        }
+    }
+    Ok(())
+}
+
+/// The configurations a message names.
+pub fn confs_of(message: &Message) -> Vec<Conf> {
+    match message {
+        Message::Append { header, .. } => vec![header.conf],
+        Message::Propose(proposal) => vec![proposal.conf, proposal.base],
+        Message::Stored(conf) => vec![*conf],
+        Message::Firm(firm) => vec![firm.conf],
+        Message::Acknowledge(_) | Message::Leave => Vec::new(),
+    }
+}
+
+/// P9 and section 16: a write to the witness is a TAKE, a PART, a SYNC or a NOTE, and nothing else.
+pub fn check_write(writer: &Facts, read: &WitnessRecord, next: &WitnessRecord) -> Result<(), String> {
+    let own = &writer.own;
+    let me = writer.appliance;
+    let position = writer.log.last().copied().unwrap_or_default();
+    let take = next.conf.epoch() > read.conf.epoch()
+        && next.conf.epoch() == own.max_epoch
+        && next.conf == Conf::solo(next.conf.epoch(), me, own.disk)
+        && next.part.is_none();
+    let current = next.conf == own.conf && next.conf.epoch() >= read.conf.epoch();
+    let part = current && next.conf.is_solo() && own.has_parted() && next.part == Some(position);
+    let sync = current && next.part.is_none() && next.conf.primary() == me && next.conf.epoch() > Epoch::ZERO;
+    let note = next.conf == read.conf && next.part == read.part;
+    let floors = next.floor.a >= read.floor.a && next.floor.b >= read.floor.b;
+    if !(take || part || sync || note) || !floors || next.revision != read.revision + 1 {
+        return Err(format!("P9: {me} writes {} over {}", next.conf, read.conf));
+    }
+    Ok(())
+}
