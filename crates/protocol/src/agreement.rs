@@ -165,7 +165,7 @@ impl Appliance {
         self.peer.firm = Some(firm);
         self.peer.disk = Some(firm.disk);
         self.peer.position = Some(firm.position);
-        self.peer.leaving = firm.leaving;
+        self.peer.leaving = firm.leaving.then_some(self.now);
         let higher = firm.max_epoch > self.own.max_epoch;
         self.own.max_epoch = self.own.max_epoch.max(firm.max_epoch);
         if firm.conf.epoch() <= self.own.conf.epoch() {

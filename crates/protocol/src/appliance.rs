@@ -61,7 +61,8 @@ pub(crate) struct Peer {
     pub position: Option<Position>,
     /// Its last `Firm`, while it is not primary.
     pub firm: Option<Firm>,
-    pub leaving: bool,
+    /// When it last said that it is shutting down; it says so again and again.
+    pub leaving: Option<Instant>,
     /// When this appliance last sent a `Firm`.
     pub told: Option<Instant>,
 }
@@ -253,7 +254,7 @@ impl Appliance {
             Message::Propose(proposal) => self.on_proposal(proposal, fx),
             Message::Stored(conf) => self.on_stored(conf, fx),
             Message::Firm(firm) => self.on_firm(firm, fx),
-            Message::Leave => self.peer.leaving = true,
+            Message::Leave => self.peer.leaving = Some(self.now),
         }
     }
 
@@ -373,6 +374,11 @@ impl Appliance {
         self.narrow_permit(fx);
     }
 
+    /// Whether the peer is shutting down. A stray hint of a former life wears off.
+    pub(crate) fn peer_is_leaving(&self) -> bool {
+        self.peer.leaving.is_some_and(|said| self.now.since(said) < limits::MISS)
+    }
+
     /// Whether the peer answers as of now.
     pub(crate) fn peer_is_silent(&self, longer_than: crate::Duration) -> bool {
         self.peer.heard.is_none_or(|heard| self.now.since(heard) >= longer_than)
@@ -393,7 +399,7 @@ impl Appliance {
             heard: self.peer.heard,
             position: self.peer.position,
             disk: self.peer.disk,
-            leaving: self.peer.leaving,
+            leaving: self.peer_is_leaving(),
             ..PeerStatus::default()
         };
         match &self.role {

@@ -98,7 +98,7 @@ impl Appliance {
             damaged || self.due(silent) || cut.is_some_and(|since| self.due(since.after(limits::LOST)));
         if missing {
             self.ask_paced(Action::Take, limits::WITNESS_RETRY, fx);
-        } else if self.peer.leaving {
+        } else if self.peer_is_leaving() {
             self.let_peer_go(fx);
         } else if self.role.pending().is_some() {
             self.press_rejoin(fx);
@@ -110,7 +110,7 @@ impl Appliance {
     /// Repeats the proposal to rejoin; takes it back when the peer does not answer.
     fn press_rejoin(&mut self, fx: &mut Vec<Effect>) {
         let Some(&pending) = self.role.pending() else { return };
-        if !self.peer.connected || self.peer.leaving || self.due(pending.since.after(limits::MISS)) {
+        if !self.peer.connected || self.peer_is_leaving() || self.due(pending.since.after(limits::MISS)) {
             self.cancel(fx);
         } else if self.due(pending.sent.after(limits::PROPOSAL_RETRY)) {
             self.resend(fx);
@@ -151,7 +151,7 @@ impl Appliance {
     /// Solo: lets the secondary in once it has everything; takes it back when it does not answer.
     pub(crate) fn duty_of_rejoin(&mut self, fx: &mut Vec<Effect>) {
         let Role::Primary(primary) = &self.role else { return };
-        let near = self.gap_is_small() && self.peer.connected && !self.peer.leaving;
+        let near = self.gap_is_small() && self.peer.connected && !self.peer_is_leaving();
         let closing = primary.closing;
         let behind = primary.matched < self.committed;
         if self.role.pending().is_some() {
@@ -177,7 +177,7 @@ impl Appliance {
         let Role::Primary(primary) = &self.role else { return };
         // A peer that handed over in order to stop leaves its note until it is gone (section 16).
         let grace = primary.since.after(limits::NOTE_GRACE);
-        let settled = !self.peer.connected || !self.peer.leaving || self.due(grace);
+        let settled = !self.peer.connected || !self.peer_is_leaving() || self.due(grace);
         let outdated = self.witness.last.as_ref().is_none_or(|(record, _)| self.needs_sync(record));
         if self.act(Action::Refill, fx) {
             return;

@@ -52,8 +52,6 @@ pub struct Inspection {
     pub diverged: bool,
     /// The own disk is known to have lost writes.
     pub damaged: bool,
-    /// The secondary is known to have lost writes.
-    pub peer_damaged: bool,
     /// A copy is being installed.
     pub installing: bool,
     /// A request to the witness is under way.
@@ -96,7 +94,6 @@ impl Appliance {
             stopping: self.leaving.as_ref().is_some_and(|leaving| leaving.stop),
             diverged: follower.is_some_and(|follower| follower.diverged.is_some()),
             damaged: self.is_damaged(),
-            peer_damaged: primary.is_some_and(|primary| primary.peer_damaged),
             installing: follower.is_some_and(|follower| follower.installing.is_some()),
             asking: self.witness.request.is_some(),
             saving: self.after_save.is_some(),
@@ -164,9 +161,9 @@ impl Appliance {
             Role::Primary(primary) => {
                 primary.rewound = Instant::default();
                 primary.lease_until = running(primary.lease_until);
-                let fresh = past.since(primary.acknowledged) < limits::MISS;
-                primary.acknowledged =
-                    if fresh && self.witness.absent.is_some() { now } else { Instant::default() };
+                primary.acknowledged = Instant::default();
+                primary.sure = Lsn::ZERO;
+                primary.peer_damaged = false;
                 primary.closing = primary.closing.map(|_| Instant::default());
                 primary.beat = Instant::default();
                 primary.since = Instant::default();

@@ -29,6 +29,7 @@ impl Appliance {
             pending: None,
             matched: Lsn::ZERO,
             next: last.next(),
+            proved: crate::Instant::default(),
             rewound: self.now,
             lease_until: crate::Instant::default(),
             acknowledged: self.now,
@@ -206,8 +207,10 @@ impl Appliance {
         }
         let mut copy = false;
         if let Some(retry) = answer.retry_from {
-            primary.matched = primary.matched.min(retry.previous());
-            if answer.heartbeat.sent >= primary.rewound && retry <= last.next() {
+            // One that was overtaken by a newer answer says nothing any more.
+            let current = answer.heartbeat.sent > primary.proved && answer.heartbeat.sent >= primary.rewound;
+            if current && retry <= last.next() {
+                primary.matched = primary.matched.min(retry.previous());
                 // P10: a secondary in sync that lacks what it held before has lost it.
                 primary.peer_damaged |= is_pair && retry <= primary.sure;
                 copy = retry.previous() < base && !primary.copying;
@@ -215,8 +218,9 @@ impl Appliance {
                 primary.rewound = self.now;
                 primary.copying |= copy;
             }
-        } else if primary.next <= primary.matched {
-            primary.next = primary.matched.next();
+        } else {
+            primary.proved = primary.proved.max(answer.heartbeat.sent);
+            primary.next = primary.next.max(primary.matched.next());
         }
         self.peer.position = self.log.at(answer.matched).or(self.peer.position);
         if copy {
@@ -274,7 +278,7 @@ impl Appliance {
         }
         self.peer.disk = Some(header.disk);
         self.peer.firm = None;
-        self.peer.leaving = false;
+        self.peer.leaving = None;
         self.cut_dead_tail(&header, fx);
         self.promise_until = self.promise_until.max(self.now.after(limits::PROMISE));
         self.hear_leader(&header);

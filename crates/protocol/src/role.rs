@@ -74,6 +74,8 @@ pub(crate) struct Primary {
     pub matched: Lsn,
     /// The next LSN to send.
     pub next: Lsn,
+    /// When the newest append that was answered without a wish to have entries again was sent.
+    pub proved: Instant,
     /// Answers to appends sent before this do not move `next` back once more.
     pub rewound: Instant,
     /// Linearizable reads need `now` below this while the peer is in sync.

@@ -92,7 +92,7 @@ impl Appliance {
         let offering = primary.offering;
         let answers = self.peer.connected && !self.peer_is_silent(limits::MISS);
         let in_time = !self.due(leaving.since.after(limits::HANDOVER));
-        if self.peer.leaving && answers && in_time {
+        if self.peer_is_leaving() && answers && in_time {
             // Both leave: this one goes last, alone.
             if offering {
                 self.cancel(fx);
@@ -152,7 +152,7 @@ impl Appliance {
 
     fn leave_as_solo_primary(&mut self, leaving: &Leaving, fx: &mut Vec<Effect>) {
         let in_time = !self.due(leaving.since.after(limits::HANDOVER));
-        let answers = self.peer.connected && !self.peer_is_silent(limits::MISS) && !self.peer.leaving;
+        let answers = self.peer.connected && !self.peer_is_silent(limits::MISS) && !self.peer_is_leaving();
         if answers && in_time && self.gap_is_small() {
             return self.duty_of_rejoin(fx); // so close: let it in, then hand over
         }
@@ -177,7 +177,9 @@ impl Appliance {
             }
             return;
         }
-        if !followed && self.peer.connected {
+        if followed {
+            self.hint_at_leaving(fx);
+        } else if self.peer.connected {
             self.tell_paced(fx);
         }
         let waits_for_peer =
@@ -201,10 +203,10 @@ impl Appliance {
         }
         let member = self.is_me(&self.own.conf) && self.own.tent.is_none_or(|tent| self.is_me(&tent));
         let led = matches!(&self.role, Role::Follower(follower) if follower.leader.is_some());
+        if led {
+            self.hint_at_leaving(fx);
+        }
         if member && led && !self.due(leaving.since.after(limits::HANDOVER)) {
-            if self.leave_hint_is_due() {
-                fx.push(Effect::Send(Message::Leave));
-            }
             return;
         }
         let nothing_to_note = self.own.conf.is_none();
@@ -214,13 +216,12 @@ impl Appliance {
         self.ask_paced(Action::Note, limits::WITNESS_RETRY, fx);
     }
 
-    fn leave_hint_is_due(&mut self) -> bool {
-        let due = self.peer.told.is_none_or(|told| self.due(told.after(limits::PROPOSAL_RETRY)));
-        if due {
+    fn hint_at_leaving(&mut self, fx: &mut Vec<Effect>) {
+        if self.peer.told.is_none_or(|told| self.due(told.after(limits::PROPOSAL_RETRY))) {
             self.peer.told = Some(self.now);
+            fx.push(Effect::Send(Message::Leave));
             self.due(self.now.after(limits::PROPOSAL_RETRY));
         }
-        due
     }
 
     fn stop_noted(&mut self, noted: bool, fx: &mut Vec<Effect>) {
