@@ -3,6 +3,8 @@
 //! `cli` is the command line, `run` carries a command out. [`process`] starts child processes that never outlive their
 //! parent, [`local`] a whole pair of them on this machine; the demo, the bench and the tests are built on both.
 
+#![allow(clippy::missing_errors_doc, reason = "a `Failure` is written for people and explains itself")]
+
 pub mod appliance;
 pub mod bench;
 pub mod cli;

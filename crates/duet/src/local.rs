@@ -9,7 +9,7 @@ use duet_protocol::{ApplianceId, PerAppliance};
 use duet_server::StatusReport;
 
 use crate::error::{Failure, io_words};
-use crate::process::{Launcher, Program, Running, free_port};
+use crate::process::{Launcher, Program, Running, free_port, last_lines};
 use crate::status::{PairView, Seen, ask};
 
 /// An appliance or a witness stands within a second here; a busy machine gets more.
@@ -207,24 +207,18 @@ impl Pair {
             }
         };
         let (first, second) = tokio::join!(see(ApplianceId::A), see(ApplianceId::B));
-        PairView { first, second }
+        PairView { first, second, record: None }
     }
 
     /// A failure of an appliance, with the end of its log.
     pub fn failure(&mut self, appliance: ApplianceId, what: &str) -> Failure {
-        match self.appliance(appliance) {
-            Some(running) => running.failure(what),
-            None => {
-                let log = self.dir.join(format!("{}.log", letter(appliance)));
-                let text = std::fs::read_to_string(&log).unwrap_or_default();
-                let lines: Vec<&str> = text.lines().collect();
-                Failure::new(
-                    format!("appliance {appliance} {what} (it does not run)"),
-                    format!("its log: {}", log.display()),
-                )
-                .with_details(lines[lines.len().saturating_sub(12)..].join("\n"))
-            }
+        if let Some(running) = self.appliance(appliance) {
+            return running.failure(what);
         }
+        let log = self.dir.join(format!("{}.log", letter(appliance)));
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let what = format!("appliance {appliance} {what} (it does not run)");
+        Failure::new(what, format!("its log: {}", log.display())).with_details(last_lines(&text))
     }
 
     /// Process ids: appliances and, last, the witness.

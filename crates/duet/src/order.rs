@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::cli::OrderArgs;
 use crate::error::{Exit, Failure};
 use crate::http;
+use crate::local::in_sync;
 use crate::status::{PairView, ask, look, lsn_name};
 use crate::terminal::{Progress, print};
 
@@ -63,14 +64,20 @@ pub async fn switchover(args: &OrderArgs, endpoints: &[String]) -> Result<Exit, 
     let start = Instant::now();
     loop {
         let now = look(&both).await;
-        if let Some(new) = now.primary().filter(|new| new.appliance != primary.appliance) {
+        let new = now.primary().filter(|new| new.appliance != primary.appliance);
+        if let Some(new) = new.filter(|_| in_sync(&now)) {
             let epoch = new.conf.as_ref().map_or(0, |conf| conf.epoch);
             drop(progress);
             print(&format!(
-                "{} is primary now (epoch {epoch}); {} follows.\n",
+                "{} is primary now (epoch {epoch}), {} its secondary.\n",
                 new.appliance, primary.appliance
             ));
             return Ok(Exit::Done);
+        }
+        if let Some(new) = new.filter(|_| start.elapsed() > args.timeout) {
+            let what =
+                format!("{} is primary now, but {} is not in sync yet", new.appliance, primary.appliance);
+            return Err(Failure::new(what, "see: duet status --watch"));
         }
         if start.elapsed() > args.timeout {
             let what =

@@ -24,6 +24,8 @@ use crate::error::{Failure, io_words};
 const POLL: Duration = Duration::from_millis(5);
 /// Ports come from here: below the range that Linux gives to outgoing connections, so none is taken in between.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// Lines of a log that are shown with a failure.
+const TAIL_LINES: usize = 12;
 /// The hidden command that runs the warden.
 pub const WARDEN_COMMAND: &str = "warden";
 
@@ -85,7 +87,7 @@ impl Launcher {
             Failure::new(format!("{}: {}", program.log.display(), io_words(&error)), "give another --dir DIR")
         })?;
         let log_start = log.metadata().map_or(0, |meta| meta.len());
-        let both = |file: &File| file.try_clone().map(Stdio::from).unwrap_or_else(|_| Stdio::null());
+        let both = |file: &File| file.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
         let child = Command::new(&program.path)
             .args(&program.args)
             .envs(program.env.iter().cloned())
@@ -212,13 +214,6 @@ impl Running {
         String::from_utf8_lossy(&bytes[start..]).into_owned()
     }
 
-    /// Its last lines.
-    pub fn log_tail(&self, lines: usize) -> String {
-        let text = self.output();
-        let all: Vec<&str> = text.lines().collect();
-        all[all.len().saturating_sub(lines)..].join("\n")
-    }
-
     /// A failure that names this process and shows the end of its log.
     pub fn failure(&mut self, what: &str) -> Failure {
         let state = match self.ended() {
@@ -226,7 +221,7 @@ impl Running {
             None => "still running".into(),
         };
         Failure::new(format!("{} {what} ({state})", self.name), format!("its log: {}", self.log.display()))
-            .with_details(self.log_tail(12))
+            .with_details(last_lines(&self.output()))
     }
 
     fn tell_warden(&self, sign: char) {
@@ -245,6 +240,12 @@ impl Drop for Running {
             }
         }
     }
+}
+
+/// The end of a log: enough to see what went wrong.
+pub fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
 /// "exit code 1", "killed by signal 9".

@@ -11,11 +11,11 @@ fn duet(args: &[&str]) -> Output {
             command.env_remove(name);
         }
     }
-    command.args(args).output().unwrap()
+    command.args(args).output().expect("the binary runs")
 }
 
 fn told(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
+    String::from_utf8(output.stderr.clone()).expect("text")
 }
 
 /// One line what, at most one line what to do, the code, and nothing of Rust.
@@ -32,7 +32,7 @@ fn refuses(args: &[&str], code: i32, what: &str) {
 }
 
 fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
+    path.to_str().expect("a plain path")
 }
 
 #[test]

@@ -245,16 +245,12 @@ fn base_dir(args: &CompareArgs) -> Result<Base, Failure> {
     let failed = |place: &str, error: &std::io::Error| {
         Failure::new(format!("{place}: {}", io_words(error)), "give another --dir DIR")
     };
-    match &args.dir {
-        Some(dir) => {
-            std::fs::create_dir_all(dir).map_err(|error| failed(&dir.display().to_string(), &error))?;
-            Ok(Base::Given(dir.clone()))
-        }
-        None => {
-            let dir = tempfile::Builder::new().prefix("duet-bench-").tempdir();
-            dir.map(Base::Temporary).map_err(|error| failed("the temporary directory", &error))
-        }
+    if let Some(dir) = &args.dir {
+        std::fs::create_dir_all(dir).map_err(|error| failed(&dir.display().to_string(), &error))?;
+        return Ok(Base::Given(dir.clone()));
     }
+    let dir = tempfile::Builder::new().prefix("duet-bench-").tempdir();
+    dir.map(Base::Temporary).map_err(|error| failed("the temporary directory", &error))
 }
 
 fn command_line() -> String {

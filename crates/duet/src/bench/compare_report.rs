@@ -61,6 +61,7 @@ pub struct Sample {
     pub report: Report,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for this form
 fn by_name<S: Serializer>(system: &SystemName, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(name(*system))
 }

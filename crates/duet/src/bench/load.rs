@@ -5,6 +5,7 @@
 //! buffers made beforehand: an operation allocates nothing here.
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -211,7 +212,10 @@ fn shared(plan: Plan, measure_from: Instant) -> Shared {
 
 /// All keys in one buffer, and the length of each.
 fn keys(number: usize) -> (Bytes, usize) {
-    let text: String = (0..number).map(|index| format!("duet-bench/{index:09}")).collect();
+    let mut text = String::new();
+    for index in 0..number {
+        write!(text, "duet-bench/{index:09}").ok();
+    }
     let size = text.len() / number;
     (Bytes::from(text), size)
 }

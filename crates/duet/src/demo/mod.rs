@@ -9,6 +9,7 @@ mod stage;
 mod story;
 mod witness_watch;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,7 @@ pub async fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let launcher = Launcher::of_this_program()?;
     print(&format!("A witness and two appliances on this machine, in {}\n", place.path().display()));
     let began = Instant::now();
-    let mut stage = Stage::new(launcher, &place.path().to_owned(), Narrator::new(!args.script))?;
+    let mut stage = Stage::new(launcher, place.path(), Narrator::new(!args.script))?;
     let played = tokio::select! {
         played = story::play(&mut stage) => played,
         _ = stops.next() => Err(Failure::interrupted()),
@@ -70,7 +71,7 @@ fn invitation(stage: &Stage, paint: Paint) -> String {
     ];
     let mut text = format!("\n{}\n\n", paint.bold("The pair is yours now. In another terminal, try:"));
     for line in lines {
-        text.push_str(&format!("    {line}\n"));
+        writeln!(text, "    {line}").ok();
     }
     text.push_str("\nCtrl-C stops everything softly.\n");
     text

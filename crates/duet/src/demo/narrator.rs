@@ -37,11 +37,6 @@ impl Narrator {
         self.step
     }
 
-    /// A plain line.
-    pub fn say(&self, text: &str) {
-        print(&format!("    {text}\n"));
-    }
-
     /// Something that was checked and held.
     pub fn held(&self, text: &str) {
         print(&format!("    {} {text}\n", self.paint.green("ok")));
@@ -62,6 +57,5 @@ impl Narrator {
 }
 
 fn appliance_line(report: &StatusReport) -> String {
-    let lsn = format!("{} {}", lsn_name(&report.appliance), report.lsn);
-    format!("{:<10} {lsn:<12} epoch {}", report.role, report.epoch)
+    format!("{:<10} {} {}", report.role, lsn_name(&report.appliance), report.lsn)
 }

@@ -1,17 +1,16 @@
 //! Where the story plays: the pair, the witness's record, clients - and waits that end in time and say what is missing.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use duet_protocol::ApplianceId;
 
 use super::client::{Client, SteadyWriter, Written};
 use super::narrator::Narrator;
-use super::witness_watch::WitnessReader;
 use crate::error::Failure;
 use crate::local::{Pair, in_sync};
 use crate::process::Launcher;
-use crate::status::{PairView, Record};
+use crate::status::{PairView, Record, WitnessReader};
 
 /// Whatever the story waits for is a matter of milliseconds to two seconds; a busy machine gets more.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -32,9 +31,9 @@ pub struct Stage {
 
 impl Stage {
     /// A stage in `dir`; nothing runs yet.
-    pub fn new(launcher: Launcher, dir: &PathBuf, tell: Narrator) -> Result<Self, Failure> {
+    pub fn new(launcher: Launcher, dir: &Path, tell: Narrator) -> Result<Self, Failure> {
         let pair = Pair::lay_out(launcher, dir)?;
-        let reader = WitnessReader::open(&pair.witness_url())?;
+        let reader = super::witness_watch::open(&pair.witness_url())?;
         let clients =
             [Client::new(&pair.client_url(ApplianceId::A))?, Client::new(&pair.client_url(ApplianceId::B))?];
         Ok(Self { pair, tell, reader, clients })

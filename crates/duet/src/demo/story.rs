@@ -146,7 +146,7 @@ async fn old_data_waits(stage: &mut Stage) -> Result<(), Failure> {
     let latest = stage.pair.status(A).await.ok().and_then(|status| status.waiting);
     let sentence =
         latest.or_else(|| view.report("A").and_then(|report| report.waiting.clone())).unwrap_or_default();
-    stage.tell.say(&format!("A says: {sentence}"));
+    stage.tell.held(&format!("A says: {sentence}"));
     stage.tell.held(&format!("X < Y ({x} < {y}): A is not promoted and takes no writes"));
     stage.stop(A).await
 }

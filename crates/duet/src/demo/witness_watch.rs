@@ -1,47 +1,19 @@
-//! Reads the witness's record as an outsider, as often as it can: during a handover it changes twice in a few milliseconds.
+//! Watches the witness's record as an outsider, reading it as often as it can: during a handover it changes twice in a few milliseconds.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use duet_server::status_report::record_as_json;
-use duet_witness::{ClusterName, ReadOutcome, Register};
-
 use crate::error::Failure;
 use crate::local::CLUSTER;
-use crate::status::Record;
+use crate::status::{Record, WitnessReader};
 
 /// Between two reads of a record that is watched: shorter than any write of it takes.
 const WATCH_INTERVAL: Duration = Duration::from_micros(300);
 
-/// A reader of the record.
-pub struct WitnessReader {
-    register: Box<dyn Register>,
-    name: ClusterName,
-}
-
-impl WitnessReader {
-    /// A reader of the demo's record at `url`.
-    pub fn open(url: &str) -> Result<Self, Failure> {
-        let failed =
-            |reason: String| Failure::new(format!("the witness {url}: {reason}"), "please report it");
-        let name: ClusterName = CLUSTER.parse().map_err(|error| failed(format!("{error}")))?;
-        let register = duet_witness::open(url, CLUSTER).map_err(|error| failed(error.to_string()))?;
-        Ok(Self { register, name })
-    }
-
-    /// The record as it is now.
-    pub async fn read(&self) -> Result<Record, String> {
-        match self.register.read().await {
-            ReadOutcome::Record { bytes, .. } => {
-                let record =
-                    duet_witness::record::decode(&self.name, None, &bytes).map_err(|e| e.to_string())?;
-                serde_json::from_value(record_as_json(&record))
-                    .map_err(|_| "the record has another form".into())
-            }
-            ReadOutcome::Absent => Err("the witness holds no record".into()),
-            ReadOutcome::Unknown(reason) => Err(reason.to_string()),
-        }
-    }
+/// A reader of the demo's record at `url`.
+pub fn open(url: &str) -> Result<WitnessReader, Failure> {
+    WitnessReader::open(url, CLUSTER)
+        .map_err(|reason| Failure::new(format!("the witness {url}: {reason}"), "please report it"))
 }
 
 /// Watches the record in the background and keeps each content it had.
@@ -53,7 +25,7 @@ pub struct WitnessWatch {
 impl WitnessWatch {
     /// Begins to watch.
     pub fn start(url: &str) -> Result<Self, Failure> {
-        let reader = WitnessReader::open(url)?;
+        let reader = open(url)?;
         let seen = Arc::new(Mutex::new(Vec::<Record>::new()));
         let into = seen.clone();
         let task = tokio::spawn(async move {

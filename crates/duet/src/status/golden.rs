@@ -3,7 +3,7 @@
 use duet_server::StatusReport;
 use serde_json::{Value, json};
 
-use super::{PairView, Seen, render};
+use super::{PairView, Record, Seen, render};
 use crate::error::Exit;
 use crate::terminal::Paint;
 
@@ -61,8 +61,11 @@ fn secondary(changes: &Value) -> Seen {
     up(&base)
 }
 
+/// As if the witness had been read from here, with the same content.
 fn check(view: &PairView, golden: &str) {
-    let text = render(view, Paint::plain());
+    let mut view = view.clone();
+    view.record = view.speaker().and_then(Record::of).map(Ok);
+    let text = render(&view, Paint::plain());
     let trimmed: String = text.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
     assert_eq!(trimmed, golden, "\n{text}");
 }
@@ -77,8 +80,8 @@ fn a_healthy_pair() {
         "\
 Pair demo: A is primary, both are in sync.
 
-  A  primary    LSN X 104     epoch 3     takes writes         http://127.0.0.1:2379
-  B  secondary  LSN Y 104     epoch 3     follows, lag 0       http://127.0.0.1:3379
+  A  primary    LSN X 104 (epoch 3)     takes writes     http://127.0.0.1:2379
+  B  secondary  LSN Y 104 (epoch 3)     follows, lag 0   http://127.0.0.1:3379
 
   agreed    epoch 3, primary A, in sync A and B
   witness   server http://127.0.0.1:7900, answers
@@ -107,7 +110,7 @@ fn one_alone_and_the_other_down() {
         "\
 Pair demo: A is primary and alone, B does not answer.
 
-  A  primary    LSN X 230     epoch 5     takes writes         http://127.0.0.1:2379
+  A  primary    LSN X 230 (epoch 5)     takes writes     http://127.0.0.1:2379
      no connection to its peer: connection refused
   B  down       http://127.0.0.1:3379: nothing listens there
 
@@ -140,7 +143,7 @@ fn one_that_waits_says_why() {
         "\
 Pair demo: no appliance takes writes now.
 
-  A  starting   LSN X 104     epoch 3     waits                http://127.0.0.1:2379
+  A  starting   LSN X 104 (epoch 3)     waits            http://127.0.0.1:2379
      B has newer data (LSN Y 120 at the witness, LSN X 104 here): waiting for B.
   B  down       address unknown: its peer has not told it yet where it is
 
@@ -158,6 +161,7 @@ fn a_silent_witness_changes_the_outlook() {
     let text = render(&view, Paint::plain());
     for line in [
         "does not answer: the witness at 127.0.0.1:7900 cannot be reached",
+        "epoch 3, primary A, in sync A and B; no LSN left (A read it 0 s ago)",
         "if A crashes          B waits for A or for the witness; writes stop, nothing is lost",
         "if the witness fails  it does not answer now",
     ] {
@@ -178,6 +182,17 @@ No appliance answers.
   ?  down       http://127.0.0.1:3379: nothing listens there
 ",
     );
+}
+
+#[test]
+fn both_down_and_the_witness_known_from_the_configuration() {
+    let mut view = PairView::of(down("http://127.0.0.1:2379"), down("http://127.0.0.1:3379"));
+    view.record = Some(Ok(Record::of(&report(&json!({}))).unwrap()));
+    let text = render(&view, Paint::plain());
+    assert!(text.ends_with("\n\n  witness   epoch 3, primary A, in sync A and B; no LSN left\n"), "{text}");
+    view.record = Some(Err("the witness at 127.0.0.1:7900 cannot be reached".into()));
+    let text = render(&view, Paint::plain());
+    assert!(text.ends_with("\n\n  witness   the witness at 127.0.0.1:7900 cannot be reached\n"), "{text}");
 }
 
 #[test]

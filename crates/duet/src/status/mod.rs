@@ -6,6 +6,7 @@
 mod outlook;
 mod record;
 mod render;
+mod witness_reader;
 
 #[cfg(test)]
 mod golden;
@@ -18,6 +19,7 @@ use serde::Serialize;
 pub use self::outlook::{Outlook, outlook};
 pub use self::record::{Left, Mark, Record, conf_in_words, lsn_name};
 pub use self::render::render;
+pub use self::witness_reader::WitnessReader;
 use crate::error::{Exit, Failure};
 use crate::http;
 use crate::terminal::{Paint, clear_screen, print};
@@ -69,6 +71,8 @@ pub struct PairView {
     pub first: Seen,
     /// B, as a rule.
     pub second: Seen,
+    /// The witness's record as read from here, if it was asked.
+    pub record: Option<Result<Record, String>>,
 }
 
 impl PairView {
@@ -77,9 +81,9 @@ impl PairView {
         let (one, other) = (named_by(one, &other), other);
         let other = named_by(other, &one);
         if one.letter() == Some("B") || other.letter() == Some("A") {
-            Self { first: other, second: one }
+            Self { first: other, second: one, record: None }
         } else {
-            Self { first: one, second: other }
+            Self { first: one, second: other, record: None }
         }
     }
 
@@ -133,6 +137,31 @@ async fn see(url: &str) -> Seen {
     }
 }
 
+/// Where a pair's witness is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WitnessPlace {
+    /// The pair's name.
+    pub cluster: String,
+    /// "http://..." or "dir:/...".
+    pub location: String,
+}
+
+/// Asks both appliances, and the witness too: where an appliance says it is, else where the configuration says.
+async fn look_everywhere(endpoints: &[String], configured: Option<&WitnessPlace>) -> PairView {
+    let mut view = look(endpoints).await;
+    let told = view.speaker().map(|speaker| WitnessPlace {
+        cluster: speaker.cluster.name.clone(),
+        location: speaker.witness.location.clone(),
+    });
+    if let Some(place) = told.as_ref().or(configured) {
+        view.record = Some(match WitnessReader::open(&place.location, &place.cluster) {
+            Ok(reader) => reader.read().await,
+            Err(reason) => Err(reason),
+        });
+    }
+    view
+}
+
 /// Asks both appliances of a pair; where only one address is given, it is asked for the other one's.
 pub async fn look(endpoints: &[String]) -> PairView {
     if let [one, other, ..] = endpoints {
@@ -159,6 +188,7 @@ fn unknown(reason: &str) -> Seen {
 struct Document<'a> {
     primary: Option<&'a str>,
     appliances: Vec<Entry<'a>>,
+    witness_record: Option<&'a Record>,
 }
 
 #[derive(Serialize)]
@@ -181,13 +211,19 @@ fn document(view: &PairView) -> Document<'_> {
     Document {
         primary: view.primary().map(|report| report.appliance.as_str()),
         appliances: vec![entry(&view.first), entry(&view.second)],
+        witness_record: view.record.as_ref().and_then(|read| read.as_ref().ok()),
     }
 }
 
 /// Runs `duet status`.
-pub async fn run(endpoints: &[String], json: bool, watch: bool) -> Result<Exit, Failure> {
+pub async fn run(
+    endpoints: &[String],
+    configured: Option<&WitnessPlace>,
+    json: bool,
+    watch: bool,
+) -> Result<Exit, Failure> {
     loop {
-        let view = look(endpoints).await;
+        let view = look_everywhere(endpoints, configured).await;
         let text = if json {
             let text = if watch {
                 serde_json::to_string(&document(&view))

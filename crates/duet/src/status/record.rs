@@ -2,10 +2,10 @@
 
 use duet_server::StatusReport;
 use duet_server::status_report::ConfReport;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// What the witness holds.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Record {
     /// Raised with every write.
     pub revision: u64,
@@ -19,7 +19,7 @@ pub struct Record {
 }
 
 /// A position, or a note with a position.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Mark {
     /// LSN X or Y.
     pub lsn: u64,
@@ -31,7 +31,7 @@ pub struct Mark {
 }
 
 /// The notes of both appliances.
-#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Left {
     /// LSN X.
     #[serde(rename = "A")]

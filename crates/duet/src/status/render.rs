@@ -17,9 +17,15 @@ pub fn render(view: &PairView, paint: Paint) -> String {
     for seen in [&view.first, &view.second] {
         appliance(&mut text, seen, paint);
     }
-    let Some(speaker) = view.speaker() else { return text };
+    let Some(speaker) = view.speaker() else {
+        if let Some(record) = &view.record {
+            let words = record.as_ref().map_or_else(|reason| paint.red(reason), Record::in_words);
+            writeln!(text, "\n  witness   {words}").ok();
+        }
+        return text;
+    };
     text.push('\n');
-    shared_state(&mut text, speaker, paint);
+    shared_state(&mut text, view, speaker, paint);
     if let Some(primary) = view.primary() {
         text.push('\n');
         for row in outlook(primary) {
@@ -66,13 +72,12 @@ fn appliance(text: &mut String, seen: &Seen, paint: Paint) {
                 "secondary" => role,
                 _ => paint.yellow(role),
             };
-            let lsn = format!("{} {}", lsn_name(&report.appliance), report.lsn);
+            let lsn = format!("{} {} (epoch {})", lsn_name(&report.appliance), report.lsn, report.epoch);
             let doing = doing(report);
             writeln!(
                 text,
-                "  {}  {role}{lsn:<13} epoch {:<5} {doing:<20} {}",
+                "  {}  {role}{lsn:<24}{doing:<16} {}",
                 paint.bold(&report.appliance),
-                report.epoch,
                 paint.dim(&report.client_url)
             )
             .ok();
@@ -128,7 +133,7 @@ fn remarks(report: &StatusReport) -> Vec<String> {
 }
 
 /// In-sync set, witness, record.
-fn shared_state(text: &mut String, speaker: &StatusReport, paint: Paint) {
+fn shared_state(text: &mut String, view: &PairView, speaker: &StatusReport, paint: Paint) {
     let conf = speaker.conf.as_ref().map_or_else(|| "none yet".into(), conf_in_words);
     writeln!(text, "  agreed    {conf}").ok();
     if let Some(tent) = &speaker.tent {
@@ -142,7 +147,16 @@ fn shared_state(text: &mut String, speaker: &StatusReport, paint: Paint) {
         paint.red(format!("does not answer: {error}"))
     };
     writeln!(text, "  witness   {} {}, {reach}", witness.kind, witness.location).ok();
-    let record = Record::of(speaker);
-    let words = record.map_or_else(|| "not read yet".into(), |record| record.in_words());
+    let words = match &view.record {
+        Some(Ok(record)) => record.in_words(),
+        _ => last_read(speaker),
+    };
     writeln!(text, "            {words}").ok();
+}
+
+/// The record as the appliance read it last, when it cannot be read from here.
+fn last_read(speaker: &StatusReport) -> String {
+    let Some(record) = Record::of(speaker) else { return "not read yet".into() };
+    let age = speaker.witness.read_ms_ago.unwrap_or(0) / 1000;
+    format!("{} ({} read it {age} s ago)", record.in_words(), speaker.appliance)
 }
