@@ -1,0 +1,218 @@
+//! Clients that write to whoever takes it and read from whoever may answer, and what became of each operation.
+
+use duet_protocol::{ApplianceId, Entry, Lsn};
+
+use super::clock::{MICRO, MILLI, SECOND, Time};
+use super::machine::{OperationId, Work};
+use super::marks::Mark;
+use super::world::{Event, World};
+
+/// One client: a closed loop.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    /// Operations not answered yet.
+    waits_for: usize,
+    /// The appliance that answered last.
+    favourite: Option<ApplianceId>,
+    /// Counts its requests.
+    turn: u64,
+}
+
+/// What became of an operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    Open,
+    Acknowledged,
+    /// Never done, never to be done.
+    Refused,
+    /// The client was told at this time that nobody knows.
+    Unknown(Time),
+}
+
+/// One operation.
+#[derive(Debug)]
+pub(crate) struct Operation {
+    client: Option<usize>,
+    turn: u64,
+    target: ApplianceId,
+    outcome: Outcome,
+    /// Where it is in the true history.
+    lsn: Option<Lsn>,
+}
+
+/// From a client to an appliance.
+const WAY: (Time, Time) = (20 * MICRO, 500 * MICRO);
+/// When a client gives up waiting.
+const PATIENCE: (Time, Time) = (SECOND, 5 * SECOND);
+
+impl World {
+    pub(crate) fn on_client(&mut self, index: usize) {
+        let Some(client) = self.clients.get(index) else { return };
+        if client.waits_for > 0 {
+            return;
+        }
+        let target = match client.favourite {
+            Some(id) if !self.random.chance(20) => id,
+            _ => self.random.pick(&ApplianceId::ALL),
+        };
+        let read = !self.random.chance(self.options.writes);
+        let count = if read { 1 } else { self.random.within(self.options.batch) };
+        self.request(Some(index), target, read, count);
+        let turn = self.clients[index].turn;
+        let patience = self.random.within(PATIENCE);
+        self.schedule(patience, Event::ClientGivesUp { client: index, turn });
+    }
+
+    /// Sends a request of `count` operations; the operations' numbers.
+    fn request(
+        &mut self,
+        client: Option<usize>,
+        target: ApplianceId,
+        read: bool,
+        count: u64,
+    ) -> Vec<OperationId> {
+        let mut turn = 0;
+        if let Some(client) = client.and_then(|index| self.clients.get_mut(index)) {
+            client.turn += 1;
+            client.waits_for = usize::try_from(count).expect("a small batch");
+            turn = client.turn;
+        }
+        let mut operations = Vec::new();
+        for _ in 0..count {
+            operations.push(self.operations.len() as OperationId);
+            let outcome = Outcome::Open;
+            self.operations.push(Operation { client, turn, target, outcome, lsn: None });
+        }
+        let way = self.random.within(WAY);
+        let arrives = Event::ClientArrives { id: target, operations: operations.clone(), read };
+        self.schedule(way, arrives);
+        operations
+    }
+
+    /// A test's own write; its number, for [`Self::is_acknowledged`].
+    pub fn write(&mut self, target: ApplianceId) -> u64 {
+        self.request(None, target, false, 1)[0]
+    }
+
+    /// A test's own writes, in one request.
+    pub fn write_many(&mut self, target: ApplianceId, count: u64) {
+        self.request(None, target, false, count);
+    }
+
+    /// A test's own read.
+    pub fn read(&mut self, target: ApplianceId) -> u64 {
+        self.request(None, target, true, 1)[0]
+    }
+
+    /// Whether that operation was done and its client told.
+    pub fn is_acknowledged(&self, operation: u64) -> bool {
+        self.outcome(operation) == Outcome::Acknowledged
+    }
+
+    fn outcome(&self, operation: OperationId) -> Outcome {
+        let index = usize::try_from(operation).expect("an operation's number");
+        self.operations[index].outcome
+    }
+
+    fn operation_mut(&mut self, operation: OperationId) -> &mut Operation {
+        let index = usize::try_from(operation).expect("an operation's number");
+        &mut self.operations[index]
+    }
+
+    pub(crate) fn on_client_arrival(&mut self, id: ApplianceId, operations: Vec<OperationId>, read: bool) {
+        if read {
+            self.on_read_arrival(id, operations[0]);
+        } else if self.machines.get(id).process.is_some() {
+            self.work(id, Work::Write(operations));
+        } else {
+            for operation in operations {
+                self.tell_refused(operation);
+            }
+        }
+    }
+
+    pub(crate) fn on_client_gives_up(&mut self, index: usize, turn: u64) {
+        let Some(client) = self.clients.get_mut(index) else { return };
+        if client.turn == turn && client.waits_for > 0 {
+            client.waits_for = 0;
+            client.turn += 1;
+            client.favourite = None;
+            self.schedule(MILLI, Event::ClientActs { client: index });
+        }
+    }
+
+    fn settle(&mut self, operation: OperationId, outcome: Outcome) {
+        let entry = self.operation_mut(operation);
+        if entry.outcome != Outcome::Open {
+            return;
+        }
+        entry.outcome = outcome;
+        let (client, turn, target) = (entry.client, entry.turn, entry.target);
+        let think = self.random.within(self.options.think);
+        let Some(index) = client else { return };
+        let client = &mut self.clients[index];
+        if client.turn != turn || client.waits_for == 0 {
+            return;
+        }
+        client.favourite = (outcome == Outcome::Acknowledged).then_some(target);
+        client.waits_for -= 1;
+        if client.waits_for == 0 {
+            self.schedule(think.max(100 * MICRO), Event::ClientActs { client: index });
+        }
+    }
+
+    pub(crate) fn tell_refused(&mut self, operation: OperationId) {
+        if self.operation_mut(operation).lsn.is_some() {
+            self.violate(format!("operation {operation} was refused and is written nevertheless"));
+        }
+        self.settle(operation, Outcome::Refused);
+    }
+
+    pub(crate) fn tell_unknown(&mut self, operation: OperationId) {
+        self.marks.reach(Mark::Unknown);
+        let now = self.now;
+        self.settle(operation, Outcome::Unknown(now));
+    }
+
+    pub(crate) fn tell_acknowledged(&mut self, operation: OperationId, entry: &Entry) {
+        if self.operation_mut(operation).lsn != Some(entry.lsn) {
+            return self
+                .violate(format!("operation {operation} is acknowledged at the wrong LSN {}", entry.lsn));
+        }
+        self.oracle.on_acknowledged(entry.lsn);
+        self.acknowledgements.push(self.now);
+        self.settle(operation, Outcome::Acknowledged);
+    }
+
+    pub(crate) fn tell_read(&mut self, operation: OperationId, id: ApplianceId, lsn: Lsn) {
+        self.note(|| format!("{id} answers a read at LSN {lsn}"));
+        self.settle(operation, Outcome::Acknowledged);
+    }
+
+    /// A command enters the true history.
+    pub(crate) fn on_first_applied(&mut self, operation: OperationId, lsn: Lsn) {
+        let entry = self.operation_mut(operation);
+        if let Some(other) = entry.lsn.replace(lsn) {
+            return self.violate(format!("R1: operation {operation} is at LSN {other} and at LSN {lsn}"));
+        }
+        match entry.outcome {
+            Outcome::Refused => {
+                self.violate(format!("operation {operation} was refused, but is at LSN {lsn}"));
+            }
+            Outcome::Unknown(told) => {
+                self.marks.reach(Mark::UnknownKept);
+                let verdict = self.oracle.on_late_write(told, lsn);
+                self.require(verdict);
+            }
+            Outcome::Open | Outcome::Acknowledged => {}
+        }
+    }
+
+    /// No client begins anything any more.
+    pub(crate) fn dismiss_clients(&mut self) {
+        self.clients.clear();
+        for operation in &mut self.operations {
+            operation.client = None;
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Faults drawn at random during the safety phase, and the healing of all of them.
+
+use duet_protocol::{ApplianceId, RoleName};
+
+use super::clock::{MILLI, SECOND, Time};
+use super::options::Fault;
+use super::world::{Event, World};
+
+impl World {
+    /// Begins to inject the faults of this run's mixture; processes that end are started again.
+    pub fn begin_faults(&mut self) {
+        self.faulting = true;
+        self.restarts = true;
+        let first = self.random.spread(self.options.fault_every);
+        self.schedule(first, Event::Fault);
+    }
+
+    pub(crate) fn on_fault(&mut self) {
+        if !self.faulting {
+            return;
+        }
+        let next = self.random.spread(self.options.fault_every);
+        self.schedule(next, Event::Fault);
+        let faults = self.options.faults.clone();
+        let fault = self.random.pick(&faults);
+        let id = self.random.pick(&ApplianceId::ALL);
+        let lasts = self.random.spread(self.options.fault_lasts);
+        if self.inject(fault, id, lasts) {
+            *self.faults.entry(fault).or_default() += 1;
+        }
+    }
+
+    fn inject(&mut self, fault: Fault, id: ApplianceId, lasts: Time) -> bool {
+        let runs = self.machines.get(id).process.is_some();
+        match fault {
+            Fault::Crash => self.crash(id, false),
+            Fault::PowerCut => self.crash(id, true),
+            Fault::BothCrash => {
+                self.crash(id, true);
+                self.crash(id.peer(), true);
+                return true;
+            }
+            Fault::SoftStop => self.soft_stop(id),
+            Fault::BothStop => {
+                self.soft_stop(id);
+                self.soft_stop(id.peer());
+            }
+            Fault::Switchover => self.switchover(id),
+            Fault::CutBothWays | Fault::CutOneWay => {
+                let noticed = self.random.chance(700);
+                for from in [id, id.peer()] {
+                    if from == id || fault == Fault::CutBothWays {
+                        self.cut(from, noticed);
+                        self.schedule(lasts, Event::Uncut { from });
+                    }
+                }
+                return true;
+            }
+            Fault::ConnectionReset => {
+                self.reset_connection();
+                return true;
+            }
+            Fault::Freeze => self.pause(id, lasts, true),
+            Fault::DriverStall => self.pause(id, lasts, false),
+            Fault::WitnessDown => {
+                self.witness_lost(None);
+                self.schedule(lasts, Event::WitnessBack { id: None });
+                return true;
+            }
+            Fault::WitnessUnreachable => {
+                self.witness_lost(Some(id));
+                self.schedule(lasts, Event::WitnessBack { id: Some(id) });
+                return true;
+            }
+            Fault::WitnessLate => {
+                self.witness_late = true;
+                self.witness.healthy_since = None;
+                self.schedule(lasts, Event::WitnessQuick);
+                return true;
+            }
+            Fault::WitnessWiped => return self.wipe_witness(),
+            Fault::SlowDisk => {
+                self.machines.get_mut(id).slow_disk = Some((100 * MILLI, SECOND));
+                self.schedule(lasts, Event::DiskQuick { id });
+                return true;
+            }
+            Fault::DiskReplaced => return self.replace_disk_at_random(id),
+            Fault::ClockRate => {
+                self.retune_clocks();
+                return true;
+            }
+        }
+        runs
+    }
+
+    /// Only while nothing but this disk would be lost with it: the peer serves, by a configuration that nothing under
+    /// way can change any more.
+    fn replace_disk_at_random(&mut self, id: ApplianceId) -> bool {
+        let peer = id.peer();
+        let down = self.machines.get(id).down_since.is_some_and(|since| since + 13 * SECOND < self.now);
+        let Some(status) = self.status(peer) else { return false };
+        let conf = status.own.conf;
+        let serves =
+            status.role == RoleName::Primary && status.pending.is_none() && self.own(peer).conf == conf;
+        let settled = self.newest() == conf && conf.is_solo();
+        let known = self.record().is_some_and(|record| record.conf == conf);
+        let may = down && serves && settled && known && self.options.lossy.is_none();
+        if may {
+            self.replace_disk(id);
+        }
+        may
+    }
+
+    /// The witness's record is lost.
+    pub fn wipe_witness(&mut self) -> bool {
+        self.note(|| "the witness loses its record".into());
+        self.witness.healthy_since = None;
+        self.witness.record.take().is_some()
+    }
+
+    /// The witness cannot be reached, by one appliance or by any.
+    pub fn witness_lost(&mut self, id: Option<ApplianceId>) {
+        self.note(|| {
+            format!("the witness cannot be reached by {}", id.map_or("anybody".into(), |id| id.to_string()))
+        });
+        self.witness.healthy_since = None;
+        match id {
+            Some(id) => *self.witness.reachable.get_mut(id) = false,
+            None => self.witness.up = false,
+        }
+    }
+
+    /// It can be reached again.
+    pub fn witness_back(&mut self, id: Option<ApplianceId>) {
+        self.note(|| "the witness can be reached again".into());
+        match id {
+            Some(id) => *self.witness.reachable.get_mut(id) = true,
+            None => self.witness.up = true,
+        }
+        if ApplianceId::ALL.into_iter().all(|id| self.witness.reached_by(id)) && !self.witness_late {
+            self.witness.healthy_since = Some(self.now);
+        }
+    }
+
+    /// Since when neither connection, processes nor disks were disturbed; `None`: they are now.
+    pub(crate) fn undisturbed_since(&self) -> Option<Time> {
+        // Random runs disturb all the time; only a world without random faults can be said to be quiet.
+        (!self.faulting && self.options.faults.is_empty()).then_some(0)
+    }
+
+    /// Everything that was broken is repaired, and nothing breaks any more.
+    pub fn heal(&mut self) {
+        self.note(|| "everything is healed".into());
+        self.faulting = false;
+        self.restarts = true;
+        self.options.fault_lasts = (100 * MILLI, SECOND);
+        self.options.lossy = None;
+        self.message_filter = None;
+        self.witness_filter = None;
+        self.witness_late = false;
+        self.witness_back(None);
+        for id in ApplianceId::ALL {
+            self.witness_back(Some(id));
+            self.uncut(id);
+            self.machines.get_mut(id).slow_disk = None;
+            let now = self.now;
+            if let Some(process) = &mut self.machines.get_mut(id).process
+                && process.stalled_until.is_some()
+            {
+                process.stalled_until = Some(now);
+                let life = process.life;
+                self.schedule(0, Event::Resume { id, life });
+            }
+            self.start(id);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Deterministic simulation of the pair in simulated time: the real core with its policy, driven only by `step` and
+//! `next_deadline`, among clocks that drift, disks that lose what was not synced, a network that cuts and delays, a
+//! witness that answers late or never, and clients that write and read.
+//!
+//! One seed is one run. Each has a safety phase, with faults, and a liveness phase, in which everything is healed and the
+//! pair must converge. An oracle that sees everything judges every step.
+
+mod clients;
+mod clock;
+mod digest;
+mod disk;
+mod driver;
+mod faults;
+mod link;
+mod machine;
+mod marks;
+mod options;
+mod oracle;
+mod random;
+mod run;
+mod watch;
+mod witness;
+mod world;
+
+pub use clock::{Clock, MICRO, MILLI, MOST_DRIFT, SECOND, Time};
+pub use marks::{Mark, Marks};
+pub use options::{Fault, Lossy, Options};
+pub use random::Random;
+pub use run::{Outcome, run, run_traced};
+pub use witness::{Answer, Ask, Fate, Request};
+pub use world::{MessageFilter, Promotion, WitnessFilter, World};

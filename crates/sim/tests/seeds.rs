@@ -1,0 +1,69 @@
+//! A few hundred seeds of the simulation, and that a seed is a run: the same events, to the bit.
+
+use duet_sim::simulate::{Mark, Marks, SECOND, Time, run};
+
+/// Simulated seconds under faults in each run.
+const SAFETY: Time = 20 * SECOND;
+const SEEDS: u64 = 240;
+
+fn replay(seed: u64) -> String {
+    let seconds = SAFETY / SECOND;
+    format!("cargo run --release -p duet-sim --bin simulate -- --seed {seed} --seconds {seconds}")
+}
+
+/// The seeds of one of several tests that run side by side.
+fn play(first: u64) -> Marks {
+    let mut marks = Marks::default();
+    for seed in (first..SEEDS).step_by(2) {
+        let outcome = run(seed, SAFETY);
+        if let Some(failure) = outcome.failure {
+            panic!("seed {seed}: {failure}\nreplay: {}", replay(seed));
+        }
+        marks.add(&outcome.marks);
+    }
+    marks
+}
+
+/// What so few seeds must reach, or they prove little.
+fn assert_deep(marks: &Marks) {
+    for mark in [
+        Mark::TakeWon,
+        Mark::PrimaryTook,
+        Mark::Leave,
+        Mark::Rejoin,
+        Mark::Handover,
+        Mark::BeginAlone,
+        Mark::Part,
+        Mark::Equality,
+        Mark::Tent,
+        Mark::Deposed,
+        Mark::TailCut,
+        Mark::SyncLoss,
+        Mark::LeaseRead,
+        Mark::Unknown,
+        Mark::Converged,
+    ] {
+        assert!(marks.count(mark) > 0, "never reached: {}", mark.words());
+    }
+}
+
+#[test]
+fn even_seeds_keep_every_promise_and_converge() {
+    assert_deep(&play(0));
+}
+
+#[test]
+fn odd_seeds_keep_every_promise_and_converge() {
+    assert_deep(&play(1));
+}
+
+#[test]
+fn a_seed_is_a_run() {
+    for seed in [3, 14, 159] {
+        let [one, two] = [run(seed, SAFETY), run(seed, SAFETY)];
+        assert_eq!(one.digest, two.digest, "seed {seed} differs from itself");
+        assert_eq!(one.simulated, two.simulated);
+        assert_eq!(one.written, two.written);
+    }
+    assert_ne!(run(3, SAFETY).digest, run(4, SAFETY).digest, "two seeds are two runs");
+}
