@@ -68,7 +68,7 @@ pub const WINDOW_BYTES: u64 = 16 << 20;
 pub const REJOIN_GAP_ENTRIES: u64 = 4_096;
 
 /// Entries kept in the log below the checkpoint, so that a peer that was away for a short time needs no full copy.
-pub const RETAIN_ENTRIES: u64 = 200_000;
+pub const RETAIN_ENTRIES: u64 = 100_000;
 
 /// A refilled witness starts this far above the highest revision this appliance has seen: above any that the peer has seen,
 /// for which it may have a conditional write under way. More writes than this never happen between two looks.
