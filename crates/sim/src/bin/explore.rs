@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use duet_sim::explore::search::Limits;
-use duet_sim::explore::{Bounds, Report, Search, Start, Tamper, trace};
+use duet_sim::explore::{Bounds, Report, Search, Start, Tamper};
 
 struct Options {
     bounds: Bounds,
@@ -103,7 +103,6 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    std::panic::set_hook(Box::new(|_| {})); // the core's assertions are reported as violations
     println!("start: {:?}; bounds: {:?}; broken rule: {:?}", options.start, options.bounds, options.tamper);
     let mut search = Search::new(options.bounds, options.tamper);
     search.explorer.keeps_all = options.keeps_all;
@@ -135,7 +134,7 @@ fn main() -> ExitCode {
         println!("  {count:>9}  {what}");
     }
     for found in &report.found {
-        println!("\nVIOLATION in {} steps:\n{}", found.path.len() - 1, trace::tell(&search.explorer, found));
+        println!("\nVIOLATION in {} steps:\n{}", found.steps, found.text);
     }
     if report.found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -55,7 +55,6 @@ pub const EXPECTED: &[&str] = &[
     "cancel",
     "closing",
     "rejoin proposed while the secondary lacks the last entry",
-    "secondary known as damaged",
     "read while the lease is needed",
 ];
 

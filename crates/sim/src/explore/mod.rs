@@ -15,6 +15,8 @@ pub mod oracle;
 pub mod pool;
 pub mod search;
 pub mod tamper;
+#[cfg(test)]
+mod tests;
 pub mod trace;
 pub mod world;
 

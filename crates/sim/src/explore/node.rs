@@ -1,6 +1,8 @@
 //! One appliance with its disk: what the core does with a stimulus, cut by crashes at every durable write.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
 
 use bytes::Bytes;
 use duet_protocol::explore::Inspection;
@@ -198,12 +200,29 @@ impl Node {
     }
 }
 
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A panic of the core is a violation to be told by the trace, not on the spot.
 fn quietly<T>(what: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(what)).map_err(|panic| {
-        panic
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                usual(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(what));
+    QUIET.set(false);
+    result.map_err(|payload| {
+        payload
             .downcast_ref::<String>()
             .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+            .or_else(|| payload.downcast_ref::<&str>().map(ToString::to_string))
             .unwrap_or_else(|| "panic".into())
     })
 }
@@ -608,9 +627,6 @@ impl Drive<'_> {
         if it.lease_runs && !before.lease_runs {
             cover.mark("lease obtained");
         }
-        if it.peer_damaged && !before.peer_damaged {
-            cover.mark("secondary known as damaged");
-        }
         let adopted = own.conf != old.conf;
         match input {
             Input::Propose(_) if takes => cover.mark("write appended"),
@@ -625,8 +641,9 @@ impl Drive<'_> {
                     cover.mark("entries taken by the secondary");
                 }
                 if truncates {
-                    let tail = it.last.lsn == header.base;
-                    cover.mark(if tail && !takes { "truncated by the tail rule" } else { "truncated at a conflict" });
+                    let dead = |entry: &Entry| entry.lsn == header.base.next() && entry.epoch < header.conf.epoch();
+                    let tail = self.node.log().iter().any(dead);
+                    cover.mark(if tail { "truncated by the tail rule" } else { "truncated at a conflict" });
                 }
             }
             Input::Message(Message::Acknowledge(answer)) if is_primary(before.role) => {

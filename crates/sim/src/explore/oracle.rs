@@ -9,6 +9,7 @@ use duet_protocol::{
 };
 
 use super::node::{Node, is_primary};
+use super::pool::quick_hash;
 
 /// What was promised to clients so far.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -31,6 +32,8 @@ pub struct Facts {
     pub log: Vec<Position>,
     /// Every log a crash may leave.
     pub recoverable: Vec<Vec<Position>>,
+    /// The configurations it holds or has proposed.
+    pub confs: Vec<Mark>,
     /// As far as it knows, the peer's disk.
     pub peer_disk: Option<DiskId>,
     index: LogIndex,
@@ -42,10 +45,13 @@ impl Facts {
         let positions = |ops| node.log_after(ops).iter().map(duet_protocol::Entry::position).collect::<Vec<_>>();
         let entries = node.log();
         let stamps = entries.iter().map(|entry| Stamp { epoch: entry.epoch, digest: entry.digest, bytes: 1 });
+        let seen = node.core.as_ref().map(Appliance::inspect);
+        let pending = seen.as_ref().and_then(|seen| seen.pending).map(|(_, conf)| conf);
         Self {
+            confs: [Some(node.own.conf), node.own.tent, pending].iter().flatten().map(mark).collect(),
             appliance: node.own.appliance,
             own: node.own.clone(),
-            seen: node.core.as_ref().map(Appliance::inspect),
+            seen,
             log: positions(node.ops.len()),
             recoverable: (0..=node.ops.len()).map(positions).collect(),
             peer_disk: node.core.as_ref().and_then(Appliance::peer_disk),
@@ -200,24 +206,31 @@ pub fn check_record(record: &WitnessRecord, facts: [&Facts; 2]) -> Result<(), St
     Ok(())
 }
 
+/// A configuration in short: its epoch, and a hash of all of it.
+pub type Mark = (u64, u64);
+
+/// A configuration in short.
+pub fn mark(conf: &Conf) -> Mark {
+    (conf.epoch().0, quick_hash(conf))
+}
+
 /// P4: configurations of one epoch are one.
-pub fn check_confs(confs: &[Conf]) -> Result<(), String> {
-    for (place, one) in confs.iter().enumerate() {
-        let twin = confs[..place].iter().find(|other| other.epoch() == one.epoch() && *other != one);
-        if let Some(other) = twin {
-            return Err(format!("P4: {one} and {other}"));
+pub fn check_confs(confs: &[Mark]) -> Result<(), String> {
+    for (place, (epoch, hash)) in confs.iter().enumerate() {
+        if confs[..place].iter().any(|(other, its)| other == epoch && its != hash) {
+            return Err(format!("P4: two configurations of epoch {epoch}"));
         }
     }
     Ok(())
 }
 
 /// The configurations a message names.
-pub fn confs_of(message: &Message) -> Vec<Conf> {
+pub fn confs_of(message: &Message) -> Vec<Mark> {
     match message {
-        Message::Append { header, .. } => vec![header.conf],
-        Message::Propose(proposal) => vec![proposal.conf, proposal.base],
-        Message::Stored(conf) => vec![*conf],
-        Message::Firm(firm) => vec![firm.conf],
+        Message::Append { header, .. } => vec![mark(&header.conf)],
+        Message::Propose(proposal) => vec![mark(&proposal.conf), mark(&proposal.base)],
+        Message::Stored(conf) => vec![mark(conf)],
+        Message::Firm(firm) => vec![mark(&firm.conf)],
         Message::Acknowledge(_) | Message::Leave => Vec::new(),
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::pool::Pool;
 use super::tamper::Tamper;
+use super::trace;
 use super::world::{Bounds, Explorer, Next, Start, Step, World};
 
 /// When to stop.
@@ -31,8 +32,22 @@ impl Default for Limits {
 pub struct Found {
     /// The violated promise.
     pub violation: String,
-    /// The states on the way, the first one included, each with the step that led there.
-    pub path: Vec<(Option<Step>, World)>,
+    /// How many steps lead to it.
+    pub steps: usize,
+    /// The way in words.
+    pub text: String,
+}
+
+type Path = [(Option<Step>, World)];
+
+impl Found {
+    fn new(explorer: &Explorer, path: &Path, violation: &str) -> Self {
+        Self {
+            violation: violation.to_string(),
+            steps: path.len() - 1,
+            text: trace::tell(explorer, path, violation),
+        }
+    }
 }
 
 /// What came of a search.
@@ -138,7 +153,8 @@ impl Search {
         let mut path = vec![(Some(step), next)];
         path.extend(self.path_to(at));
         path.reverse();
-        report.found.push(Found { violation, path });
+        let found = Found::new(&self.explorer, &path, &violation);
+        report.found.push(found);
     }
 
     /// The way to a state, backwards.
@@ -175,7 +191,7 @@ impl Search {
                 self.explorer.bounds = bounds;
                 let mut path = self.path_to(u32::try_from(at).unwrap_or(u32::MAX));
                 path.reverse();
-                stuck.push(Found { violation: "availability: nobody can come to serve".into(), path });
+                stuck.push(Found::new(&self.explorer, &path, "availability: nobody can come to serve"));
                 self.explorer.bounds = calm;
                 if stuck.len() >= 3 {
                     break;
@@ -212,7 +228,7 @@ impl Search {
     /// Random walks, each until nothing is left to do or it is `steps` long.
     pub fn walk(&mut self, start: Start, seed: u64, walks: u64, steps: u32, limits: &Limits) -> Report {
         let began = Instant::now();
-        let mut random = seed;
+        let mut random = Random(seed);
         let mut report = Report {
             states: 0,
             transitions: 0,
@@ -222,39 +238,88 @@ impl Search {
             found: Vec::new(),
         };
         let mut out = Vec::new();
-        for _ in 0..walks {
-            let first = self.explorer.start(start);
-            let mut path = vec![(None, first)];
+        for walk in 0..walks {
+            self.make_room(&mut report);
+            // Every other walk gives rare events (crashes, time, writes) the chance of frequent ones.
+            let by_kind = walk % 2 == 1;
+            let mut path = vec![(None, self.explorer.start(start))];
             for _ in 0..steps {
                 let Some((_, world)) = path.last().copied() else { break };
                 out.clear();
                 self.explorer.successors(&world, &mut out);
                 report.transitions += 1;
                 if let Some((next, step, Err(violation))) = out.iter().find(|(_, _, result)| result.is_err()) {
-                    let violation = self.explorer.violations.get(*violation).clone();
                     path.push((Some(*step), *next));
-                    let known = report.found.iter_mut().find(|found| kind(&found.violation) == kind(&violation));
-                    match known {
-                        Some(found) if found.path.len() > path.len() => found.path = path,
-                        Some(_) => {}
-                        None => report.found.push(Found { violation, path }),
-                    }
+                    self.note_walked(&mut report, &path, *violation);
                     break;
                 }
-                if out.is_empty() {
-                    break;
-                }
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                let choice = usize::try_from(random >> 33).unwrap_or(0) % out.len();
-                path.push((Some(out[choice].1), out[choice].0));
+                let Some((next, step, _)) = random.choose(&mut out, by_kind) else { break };
+                path.push((Some(step), next));
+            }
+            if limits.progress && walk % 5_000 == 4_999 {
+                eprintln!("{} walks, {} steps, {:.0} s", walk + 1, report.transitions, began.elapsed().as_secs_f64());
             }
             if began.elapsed() >= limits.time || report.found.len() >= limits.violations {
                 break;
             }
         }
-        report.states = self.explorer.nodes.len();
+        report.states += self.explorer.nodes.len();
         report.time = began.elapsed();
         report
+    }
+
+    /// Long walks see ever more: what was computed is forgotten from time to time.
+    fn make_room(&mut self, report: &mut Report) {
+        if self.explorer.nodes.len() < MOST_APPLIANCE_STATES {
+            return;
+        }
+        report.states += self.explorer.nodes.len();
+        let mut fresh = Explorer::new(self.explorer.bounds, self.explorer.tamper);
+        fresh.keeps_all = self.explorer.keeps_all;
+        fresh.coverage = self.explorer.coverage.clone();
+        self.explorer = fresh;
+    }
+
+    fn note_walked(&self, report: &mut Report, path: &Path, violation: u32) {
+        let violation = self.explorer.violations.get(violation);
+        let fresh = Found::new(&self.explorer, path, violation);
+        match report.found.iter_mut().find(|found| kind(&found.violation) == kind(violation)) {
+            Some(known) if known.steps > fresh.steps => *known = fresh,
+            Some(_) => {}
+            None => report.found.push(fresh),
+        }
+    }
+}
+
+const MOST_APPLIANCE_STATES: usize = 200_000;
+
+/// Numbers that depend on the seed alone.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap_or(0) % most.max(1)
+    }
+
+    fn choose(&mut self, out: &mut [Next], by_kind: bool) -> Option<(World, Step, Result<(), u32>)> {
+        if out.is_empty() {
+            return None;
+        }
+        if !by_kind {
+            return Some(out[self.below(out.len())]);
+        }
+        let kind_of = |next: &Next| next.1.stimulus.map(|stimulus| std::mem::discriminant(&stimulus));
+        let mut kinds: Vec<_> = Vec::new();
+        for next in out.iter() {
+            if !kinds.contains(&kind_of(next)) {
+                kinds.push(kind_of(next));
+            }
+        }
+        let kind = kinds[self.below(kinds.len())];
+        let count = out.iter().filter(|next| kind_of(next) == kind).count();
+        let place = self.below(count);
+        out.iter().filter(|next| kind_of(next) == kind).nth(place).copied()
     }
 }
 

@@ -6,20 +6,19 @@ use duet_protocol::{Conf, Message};
 
 use super::node::{Answer, Op, Stimulus};
 use super::oracle::Facts;
-use super::search::Found;
 use super::world::{Explorer, Fate, Step, World};
 
 const NAMES: [&str; 2] = ["A", "B"];
 
 /// The whole way.
-pub fn tell(explorer: &Explorer, found: &Found) -> String {
+pub fn tell(explorer: &Explorer, path: &[(Option<Step>, World)], violation: &str) -> String {
     let mut text = String::new();
-    for (number, (step, world)) in found.path.iter().enumerate() {
+    for (number, (step, world)) in path.iter().enumerate() {
         let what = step.map_or_else(|| "the start".to_string(), |step| self::step(explorer, &step));
         let _ = writeln!(text, "{number:>3}. {what}");
         let _ = writeln!(text, "       {}", state(explorer, world));
     }
-    let _ = writeln!(text, "     => {}", found.violation);
+    let _ = writeln!(text, "     => {violation}");
     text
 }
 

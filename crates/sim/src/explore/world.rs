@@ -1,5 +1,7 @@
 //! The world: two appliances, the witness, the network, what was promised, and how much may still go wrong.
 
+use std::rc::Rc;
+
 use duet_protocol::{
     Action, Agreement, ApplianceId, ClusterId, Conf, DiskId, Entry, Epoch, Lsn, Message, OwnState, PerAppliance,
     Position, WitnessRecord,
@@ -186,12 +188,13 @@ pub struct Explorer {
     /// What was reached.
     pub coverage: Coverage,
     facts: Vec<Facts>,
-    driven: QuickMap<(u32, Stimulus), Box<[Cached]>>,
+    driven: QuickMap<(u32, Stimulus), Rc<[Cached]>>,
+    moves: QuickMap<u32, Rc<[Stimulus]>>,
+    asks: QuickMap<(u32, u32), Rc<[Action]>>,
+    message_confs: QuickMap<u32, Rc<[oracle::Mark]>>,
     aged: QuickMap<u32, u32>,
     former: QuickMap<u32, u32>,
-    extended: QuickMap<(u32, [u32; 2], u32), Result<u32, u32>>,
-    checked: QuickMap<(u32, u32), Option<u32>>,
-    alone: QuickMap<([u32; 2], u32), Option<u32>>,
+    judged: QuickMap<(u32, [u32; 2], u32), Result<u32, u32>>,
 }
 
 const ACTIONS: [Action; 8] = [
@@ -235,9 +238,10 @@ impl Explorer {
             driven: QuickMap::default(),
             aged: QuickMap::default(),
             former: QuickMap::default(),
-            extended: QuickMap::default(),
-            checked: QuickMap::default(),
-            alone: QuickMap::default(),
+            judged: QuickMap::default(),
+            moves: QuickMap::default(),
+            asks: QuickMap::default(),
+            message_confs: QuickMap::default(),
         }
     }
 
@@ -371,26 +375,20 @@ impl Explorer {
         for message in Self::inbox(world, who) {
             self.happen(world, who, Stimulus::Message(message), left, out);
         }
-        for action in ACTIONS {
-            self.happen(world, who, Stimulus::Attempt(action, NONE), left, out);
+        for &stimulus in self.moves(node).iter() {
+            self.happen(world, who, stimulus, left, out);
         }
-        let asks: [(Action, bool); 5] = [
-            (Action::Look, true),
-            (Action::Sync, true),
-            (Action::Note, seen.leaving && left.notes > 0),
-            (Action::Part, seen.leaving || left.softs > 0),
-            (Action::Take, left.attempts > 0),
-        ];
-        for (action, allowed) in asks {
-            if !allowed || seen.asking {
-                continue;
-            }
+        for &action in self.asks(node, record).iter() {
             let mut less = left;
-            match action {
-                Action::Take => less.attempts -= 1,
-                Action::Part if !seen.leaving => less.softs -= 1,
-                Action::Note => less.notes -= 1,
-                _ => {}
+            let spends = match action {
+                Action::Take => Some(&mut less.attempts),
+                Action::Part if !seen.leaving => Some(&mut less.softs),
+                Action::Note => Some(&mut less.notes),
+                _ => None,
+            };
+            if let Some(bound) = spends {
+                let Some(fewer) = bound.checked_sub(1) else { continue };
+                *bound = fewer;
             }
             self.happen(world, who, Stimulus::Attempt(action, record), less, out);
             if less.reads > 0 && self.record(world).is_some() {
@@ -407,10 +405,6 @@ impl Explorer {
         if left.writes > 0 && is_primary(seen.role) {
             let less = Bounds { writes: left.writes - 1, ..left };
             self.happen(world, who, Stimulus::Write(self.bounds.writes - left.writes), less, out);
-        }
-        let ops = u8::try_from(self.nodes.get(node).ops.len()).unwrap_or(u8::MAX);
-        for count in 1..=ops {
-            self.happen(world, who, Stimulus::Flush(count), left, out);
         }
         if left.crashes > 0 {
             self.happen(world, who, Stimulus::Crash, left, out);
@@ -435,9 +429,35 @@ impl Explorer {
         }
     }
 
-    fn driven(&mut self, node: u32, stimulus: Stimulus) {
-        if self.driven.contains_key(&(node, stimulus)) {
-            return;
+    /// The rules and events that cost nothing and change something.
+    fn moves(&mut self, node: u32) -> Rc<[Stimulus]> {
+        if let Some(known) = self.moves.get(&node) {
+            return Rc::clone(known);
+        }
+        let ops = u8::try_from(self.nodes.get(node).ops.len()).unwrap_or(u8::MAX);
+        let mut moves: Vec<_> = ACTIONS.iter().map(|&action| Stimulus::Attempt(action, NONE)).collect();
+        moves.extend((1..=ops).map(Stimulus::Flush));
+        moves.retain(|&stimulus| !self.driven(node, stimulus).is_empty());
+        let moves: Rc<[Stimulus]> = moves.into();
+        self.moves.insert(node, Rc::clone(&moves));
+        moves
+    }
+
+    /// The procedures at the witness that change something, given its record.
+    fn asks(&mut self, node: u32, record: u32) -> Rc<[Action]> {
+        if let Some(known) = self.asks.get(&(node, record)) {
+            return Rc::clone(known);
+        }
+        let mut asks = vec![Action::Look, Action::Sync, Action::Note, Action::Part, Action::Take];
+        asks.retain(|&action| !self.driven(node, Stimulus::Attempt(action, record)).is_empty());
+        let asks: Rc<[Action]> = asks.into();
+        self.asks.insert((node, record), Rc::clone(&asks));
+        asks
+    }
+
+    fn driven(&mut self, node: u32, stimulus: Stimulus) -> Rc<[Cached]> {
+        if let Some(known) = self.driven.get(&(node, stimulus)) {
+            return Rc::clone(known);
         }
         let record = match stimulus {
             Stimulus::Attempt(_, record) | Stimulus::AttemptSlowly(_, record) if record != NONE => {
@@ -457,7 +477,7 @@ impl Explorer {
             tamper: self.tamper,
         };
         let outcomes = drive(self.nodes.get(node), stimulus, &around, &mut self.coverage);
-        let cached = outcomes
+        let cached: Rc<[Cached]> = outcomes
             .into_iter()
             .map(|outcome| Cached {
                 node: self.intern(outcome.node),
@@ -472,7 +492,8 @@ impl Explorer {
                 violation: outcome.violation.map(|violation| self.violations.intern(violation).0),
             })
             .collect();
-        self.driven.insert((node, stimulus), cached);
+        self.driven.insert((node, stimulus), Rc::clone(&cached));
+        cached
     }
 
     fn happen(&mut self, world: &World, who: usize, stimulus: Stimulus, left: Bounds, out: &mut Vec<Next>) {
@@ -483,10 +504,8 @@ impl Explorer {
     fn happen_as(&mut self, from: &World, world: &World, stimulus: Stimulus, step: Step, out: &mut Vec<Next>) {
         let who = step.who;
         let node = world.nodes[who];
-        self.driven(node, stimulus);
-        let count = self.driven[&(node, stimulus)].len();
-        for place in 0..count {
-            let cached = &self.driven[&(node, stimulus)][place];
+        let outcomes = self.driven(node, stimulus);
+        for cached in outcomes.iter() {
             let soft = stimulus == Stimulus::Stop;
             if cached.crashed && !soft && world.left.crashes == 0 {
                 continue;
@@ -501,8 +520,7 @@ impl Explorer {
             {
                 violation = Some(self.violations.intern(lost).0);
             }
-            let cached = &self.driven[&(node, stimulus)][place];
-            let sends = cached.sends.clone();
+            let sends = &cached.sends;
             if crashed {
                 next.left.crashes -= u8::from(!soft);
                 self.forget_waiting(&mut next, who);
@@ -520,7 +538,7 @@ impl Explorer {
                 continue;
             }
             let mut worlds = vec![next];
-            for &message in &sends {
+            for &message in sends {
                 worlds = worlds.iter().flat_map(|it| posted(it, to, message, self.bounds.messages)).collect();
             }
             for next in worlds {
@@ -575,8 +593,7 @@ impl Explorer {
 
     /// A stimulus with one outcome, or none.
     fn only(&mut self, node: u32, stimulus: Stimulus) -> u32 {
-        self.driven(node, stimulus);
-        let outcomes = &self.driven[&(node, stimulus)];
+        let outcomes = self.driven(node, stimulus);
         assert!(outcomes.len() <= 1, "bookkeeping has one outcome");
         outcomes.first().map_or(node, |outcome| outcome.node)
     }
@@ -584,8 +601,7 @@ impl Explorer {
     fn jump(&mut self, world: &World, out: &mut Vec<Next>) {
         let mut next = *world;
         for who in 0..2 {
-            self.driven(world.nodes[who], Stimulus::Jump);
-            let outcomes = &self.driven[&(world.nodes[who], Stimulus::Jump)];
+            let outcomes = self.driven(world.nodes[who], Stimulus::Jump);
             if let Some(violation) = outcomes.iter().find_map(|outcome| outcome.violation) {
                 let step = Step { who, stimulus: Some(Stimulus::Jump), crashed: false, fate: None, applies: None };
                 out.push((*world, step, Err(violation)));
@@ -716,7 +732,7 @@ impl Explorer {
         if next == *from {
             return;
         }
-        let result = self.judge(from, &mut next);
+        let result = self.judge(&mut next);
         out.push((next, step, result));
     }
 
@@ -757,78 +773,57 @@ impl Explorer {
         world.witness = self.witnesses.intern(settled).0;
     }
 
-    fn judge(&mut self, from: &World, next: &mut World) -> Result<(), u32> {
+    fn judge(&mut self, next: &mut World) -> Result<(), u32> {
         let record = self.witnesses.get(next.witness).record;
-        next.history = self.extend(next.history, next.nodes, record)?;
-        for node in next.nodes {
-            self.check(next.history, node)?;
-        }
-        self.check_three(next.nodes, record)?;
-        if from.net != next.net || from.nodes != next.nodes || from.witness != next.witness {
-            self.check_confs(next)?;
-        }
-        Ok(())
-    }
-
-    fn extend(&mut self, history: u32, nodes: [u32; 2], record: u32) -> Result<u32, u32> {
-        let key = (history, nodes, record);
-        if let Some(known) = self.extended.get(&key) {
-            return *known;
-        }
-        let facts = nodes.map(|node| &self.facts[node as usize]);
-        let extended = self.histories.get(history).extended(facts, self.records.get(record).as_ref());
-        let result = match extended {
-            Ok(next) => Ok(self.histories.intern(next).0),
-            Err(violation) => Err(self.violations.intern(violation).0),
+        let key = (next.history, next.nodes, record);
+        let judged = if let Some(&known) = self.judged.get(&key) {
+            known
+        } else {
+            let facts = next.nodes.map(|node| &self.facts[node as usize]);
+            let fresh = judge(self.histories.get(next.history), facts, self.records.get(record).as_ref());
+            let fresh = match fresh {
+                Ok(history) => Ok(self.histories.intern(history).0),
+                Err(violation) => Err(self.violations.intern(violation).0),
+            };
+            self.judged.insert(key, fresh);
+            fresh
         };
-        self.extended.insert(key, result);
-        result
-    }
-
-    fn check(&mut self, history: u32, node: u32) -> Result<(), u32> {
-        if let Some(known) = self.checked.get(&(history, node)) {
-            return known.map_or(Ok(()), Err);
-        }
-        let result = oracle::check_one(&self.facts[node as usize], self.histories.get(history));
-        let found = result.err().map(|violation| self.violations.intern(violation).0);
-        self.checked.insert((history, node), found);
-        found.map_or(Ok(()), Err)
-    }
-
-    fn check_three(&mut self, nodes: [u32; 2], record: u32) -> Result<(), u32> {
-        if let Some(known) = self.alone.get(&(nodes, record)) {
-            return known.map_or(Ok(()), Err);
-        }
-        let [a, b] = nodes.map(|node| &self.facts[node as usize]);
-        let mut result = oracle::check_both(a, b);
-        if let Some(record) = self.records.get(record) {
-            result = result
-                .and_then(|()| oracle::check_alone(a, b, record))
-                .and_then(|()| oracle::check_alone(b, a, record))
-                .and_then(|()| oracle::check_record(record, [a, b]));
-        }
-        let found = result.err().map(|violation| self.violations.intern(violation).0);
-        self.alone.insert((nodes, record), found);
-        found.map_or(Ok(()), Err)
+        next.history = judged?;
+        self.check_confs(next)
     }
 
     fn check_confs(&mut self, world: &World) -> Result<(), u32> {
-        let mut confs = Vec::with_capacity(16);
+        let mut confs = [(0, 0); 32];
+        let mut count = 0;
+        let mut add = |marks: &[oracle::Mark]| {
+            for mark in marks {
+                if count < confs.len() {
+                    confs[count] = *mark;
+                    count += 1;
+                }
+            }
+        };
         for node in world.nodes {
-            let facts = self.facts(node);
-            confs.push(facts.own.conf);
-            confs.extend(facts.own.tent);
-            confs.extend(facts.seen.as_ref().and_then(|seen| seen.pending).map(|(_, conf)| conf));
+            add(&self.facts[node as usize].confs);
         }
         let witness = self.witnesses.get(world.witness);
         let records = witness.pending.iter().map(|pending| pending.record).chain([witness.record]);
-        confs.extend(records.filter_map(|record| self.records.get(record).as_ref()).map(|record| record.conf));
-        for to in 0..2 {
-            for message in Self::inbox(world, to) {
-                confs.extend(oracle::confs_of(self.messages.get(message)));
+        for record in records {
+            if let Some(record) = self.records.get(record) {
+                add(&[oracle::mark(&record.conf)]);
             }
         }
-        oracle::check_confs(&confs).map_err(|violation| self.violations.intern(violation).0)
+        for to in 0..2 {
+            for message in Self::inbox(world, to) {
+                let messages = &self.messages;
+                let marks = self
+                    .message_confs
+                    .entry(message)
+                    .or_insert_with(|| oracle::confs_of(messages.get(message)).into());
+                add(marks);
+            }
+        }
+        oracle::check_confs(&confs[..count]).map_err(|violation| self.violations.intern(violation).0)
     }
 
     /// Whether an appliance serves.
@@ -849,6 +844,21 @@ impl Explorer {
     pub fn answer_of(&self, node: u32) -> Option<&Answer> {
         self.nodes.get(node).answer.as_ref()
     }
+}
+
+/// The whole oracle on one state: the history with what was newly promised.
+fn judge(history: &History, facts: [&Facts; 2], record: Option<&WitnessRecord>) -> Result<History, String> {
+    let history = history.extended(facts, record)?;
+    let [a, b] = facts;
+    oracle::check_one(a, &history)?;
+    oracle::check_one(b, &history)?;
+    oracle::check_both(a, b)?;
+    if let Some(record) = record {
+        oracle::check_alone(a, b, record)?;
+        oracle::check_alone(b, a, record)?;
+        oracle::check_record(record, facts)?;
+    }
+    Ok(history)
 }
 
 /// Whether a message is of no consequence, now and for ever, or of none that trying `SendFirm` or `Heartbeat` has not too:

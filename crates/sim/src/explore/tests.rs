@@ -1,0 +1,84 @@
+//! The exploration CI runs, and the proof that the oracle sees: every rule broken on purpose is caught.
+
+use std::time::Duration;
+
+use super::search::Limits;
+use super::{Bounds, Report, Search, Start, Tamper};
+
+fn nothing() -> Bounds {
+    Bounds { writes: 0, crashes: 0, softs: 0, attempts: 0, late: 0, ..Bounds::default() }
+}
+
+fn told(report: &Report) -> String {
+    report.found.iter().map(|found| found.text.as_str()).collect()
+}
+
+#[test]
+fn every_state_of_a_small_world_is_safe() {
+    let bounds = Bounds { writes: 1, crashes: 1, attempts: 1, ..nothing() };
+    let mut search = Search::new(bounds, None);
+    let report = search.run(Start::Pair, &Limits::default());
+    assert!(report.found.is_empty(), "{}", told(&report));
+    assert!(report.complete && report.states > 50_000, "all {} states were visited", report.states);
+    let (tried, stuck) = search.ways_out(report.states / 40, 40);
+    assert!(tried >= 40 && stuck.is_empty(), "from each of {tried} states somebody comes to serve");
+}
+
+#[test]
+fn first_start_and_both_down_are_safe() {
+    for (start, attempts) in [(Start::First, 2), (Start::Down, 1)] {
+        let bounds = Bounds { writes: 1, crashes: 0, softs: 1, attempts, ..nothing() };
+        let mut search = Search::new(bounds, None);
+        let limits = Limits { states: 150_000, ..Limits::default() };
+        let report = search.run(start, &limits);
+        assert!(report.found.is_empty(), "{}", told(&report));
+        assert!(report.states > 10_000, "{} states were visited", report.states);
+    }
+}
+
+#[test]
+fn random_walks_reach_every_rule_and_are_safe() {
+    let bounds = Bounds {
+        writes: 3,
+        crashes: 3,
+        softs: 2,
+        leaves: 1,
+        attempts: 6,
+        reconnects: 1,
+        late: 2,
+        reads: 1,
+        notes: 1,
+        losses: 0,
+        checkpoints: true,
+        messages: 2,
+    };
+    let mut search = Search::new(bounds, None);
+    search.explorer.keeps_all = true; // dead messages are delivered, too
+    for seed in 1..200 {
+        let report = search.walk(Start::Pair, seed, 50, 300, &Limits::default());
+        assert!(report.found.is_empty(), "{}", told(&report));
+        if search.explorer.coverage.missing().is_empty() {
+            return;
+        }
+    }
+    panic!("never reached: {:?}", search.explorer.coverage.missing());
+}
+
+#[test]
+fn every_broken_rule_is_caught() {
+    for tamper in Tamper::ALL {
+        let mut search;
+        let limits = Limits { time: Duration::from_secs(30), ..Limits::default() };
+        let report = if tamper == Tamper::BareLsn {
+            let bounds = Bounds { writes: 2, softs: 1, attempts: 2, messages: 0, ..nothing() };
+            search = Search::new(bounds, Some(tamper));
+            search.run(Start::Pair, &limits)
+        } else {
+            let bounds =
+                Bounds { writes: 2, crashes: 2, softs: 1, attempts: 4, late: 1, messages: 2, ..nothing() };
+            search = Search::new(bounds, Some(tamper));
+            search.walk(Start::Pair, 1, 100_000, 400, &limits)
+        };
+        assert!(!report.found.is_empty(), "{tamper:?} is not caught");
+    }
+}
