@@ -2,7 +2,11 @@
 //!
 //! `DUET_FAILPOINT="name=exit"` kills the process (as `kill -9` does) when it reaches `name`; `name=exit@3` when it gets
 //! there for the third time; `name=sleep:250` delays it by 250 ms every time. Several are separated by commas. The names are
-//! those of [`NAMES`]: one before and one after every durable step.
+//! those of [`NAMES`]: one before and one after every durable step. `DUET_FAILPOINT_FILE=/path` names a file with the same
+//! text instead, looked at whenever a place is reached: a test writes it when the moment has come, and the counts begin then.
+
+#[cfg(all(feature = "failpoints", not(debug_assertions)))]
+compile_error!("the feature `failpoints` is for test builds, never for a release");
 
 /// Every failpoint there is.
 pub const NAMES: [&str; 18] = [
@@ -36,7 +40,7 @@ pub(crate) fn reach(_name: &'static str) {}
 pub(crate) fn reach(name: &'static str) {
     use std::sync::atomic::Ordering;
     assert!(NAMES.contains(&name), "{name} is missing in the list of failpoints");
-    for point in active::POINTS.iter().filter(|point| point.name == name) {
+    for point in active::points().iter().filter(|point| point.name == name) {
         let times = point.reached.fetch_add(1, Ordering::SeqCst) + 1;
         match point.action {
             active::Action::Sleep(time) => std::thread::sleep(time),
@@ -52,7 +56,8 @@ pub(crate) fn reach(name: &'static str) {
 
 #[cfg(feature = "failpoints")]
 mod active {
-    use std::sync::{LazyLock, atomic::AtomicU64};
+    use std::ffi::OsString;
+    use std::sync::{Arc, LazyLock, Mutex, PoisonError, atomic::AtomicU64};
     use std::time::Duration;
 
     pub(super) enum Action {
@@ -66,10 +71,33 @@ mod active {
         pub(super) reached: AtomicU64,
     }
 
-    pub(super) static POINTS: LazyLock<Vec<Point>> = LazyLock::new(|| {
-        let text = std::env::var("DUET_FAILPOINT").unwrap_or_default();
-        text.split(',').filter(|part| !part.is_empty()).map(parse).collect()
-    });
+    /// The points of one text.
+    struct Armed {
+        text: String,
+        points: Arc<Vec<Point>>,
+    }
+
+    static FILE: LazyLock<Option<OsString>> = LazyLock::new(|| std::env::var_os("DUET_FAILPOINT_FILE"));
+
+    static ARMED: LazyLock<Mutex<Armed>> =
+        LazyLock::new(|| Mutex::new(armed(std::env::var("DUET_FAILPOINT").unwrap_or_default())));
+
+    /// What is armed now.
+    pub(super) fn points() -> Arc<Vec<Point>> {
+        let mut current = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &*FILE {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            if text != current.text {
+                *current = armed(text);
+            }
+        }
+        current.points.clone()
+    }
+
+    fn armed(text: String) -> Armed {
+        let points = text.split(',').filter(|part| !part.is_empty()).map(parse).collect();
+        Armed { text, points: Arc::new(points) }
+    }
 
     fn parse(part: &str) -> Point {
         let point = part.split_once('=').and_then(|(name, action)| {
