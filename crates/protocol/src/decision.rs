@@ -9,7 +9,7 @@ use alloc::string::{String, ToString};
 use crate::appliance::Appliance;
 use crate::entitlement::{Bar, Entitlement};
 use crate::role::{Follower, Inquiry, Role};
-use crate::{limits, log_index::LogIndex};
+use crate::{Position, limits, log_index::LogIndex};
 
 /// All that the decision depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -292,7 +292,9 @@ impl Appliance {
             Data::Installing
         } else if follower.diverged.is_some() {
             Data::Diverged
-        } else if self.own.conf.is_none() {
+        } else if self.own.conf.is_none()
+            || (self.log.last() == Position::EMPTY && !self.is_me(&self.own.conf))
+        {
             Data::Blank
         } else if self.is_damaged() {
             Data::Damaged

@@ -92,7 +92,7 @@ impl Appliance {
     fn duties_to_secondary(&mut self, fx: &mut Vec<Effect>) {
         let Role::Primary(primary) = &self.role else { return };
         let damaged = primary.peer_damaged;
-        let silent = primary.acknowledged.after(limits::MISS);
+        let silent = primary.acknowledged.after(limits::SECONDARY_MISS);
         let cut = self.peer.disconnected_since.filter(|_| !self.peer.connected);
         let missing =
             damaged || self.due(silent) || cut.is_some_and(|since| self.due(since.after(limits::LOST)));

@@ -240,6 +240,9 @@ impl Appliance {
         let next = self.next_record(record, self.own.conf, Some(position));
         let intent = Request { ticket: 0, action: Action::Part, record: None, since: self.now };
         self.step_down(fx);
+        if let Some(leaving) = &mut self.leaving {
+            leaving.noted = false; // a note of before is not this position
+        }
         self.own.parted = self.own.conf.epoch();
         self.save(AfterSave::CompareAndSet { expected: record.revision, record: next }, fx);
         self.witness.request = Some(intent);

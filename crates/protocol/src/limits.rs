@@ -16,6 +16,10 @@ pub const HEARTBEAT: Duration = Duration::from_millis(50);
 /// Silence of the peer after which it counts as missing. Above [`PROMISE`], or a missing primary would be suspected in vain.
 pub const MISS: Duration = Duration::from_millis(300);
 
+/// Silence after which a primary counts its secondary as missing. Before the secondary, in its turn, misses the primary
+/// ([`MISS`]): when only the link is cut, the primary is to be the one who goes on, and roles do not change.
+pub const SECONDARY_MISS: Duration = Duration::from_millis(200);
+
 /// A broken connection counts as a missing secondary after this time: long enough for a new connection after a hiccup, short
 /// enough that a killed secondary costs writers little.
 pub const LOST: Duration = Duration::from_millis(100);

@@ -487,9 +487,15 @@ impl Appliance {
         assert!(lsn <= self.applied, "only applied entries are in a checkpoint");
         self.checkpointed = self.checkpointed.max(lsn);
         let upto = Lsn(self.checkpointed.0.min(self.log.last_lsn().0.saturating_sub(self.retained)));
-        if upto > self.log.base().lsn {
-            self.log.trim(upto);
-            fx.push(Effect::Trim { upto });
+        // What is written while a copy is on its way must still be there when it has arrived.
+        let copying = matches!(&self.role, Role::Primary(primary) if primary.copying);
+        if copying || upto <= self.log.base().lsn {
+            return;
         }
+        self.log.trim(upto);
+        if let Role::Primary(primary) = &mut self.role {
+            primary.next = primary.next.max(upto.next()); // a secondary that lacks more will ask, and be given a copy
+        }
+        fx.push(Effect::Trim { upto });
     }
 }
