@@ -178,6 +178,16 @@ impl Disk {
         assert!(self.checkpoint.lsn >= self.durable.base.lsn, "the log reaches back to the checkpoint");
     }
 
+    /// The last entries vanish, and with them the checkpoint that held them.
+    pub fn lose(&mut self, count: u64) {
+        let keep = self.durable.entries.len().saturating_sub(usize::try_from(count).expect("a small number"));
+        self.durable.entries.truncate(keep);
+        self.written = self.durable.clone();
+        if self.checkpoint.lsn > self.durable.last().lsn {
+            self.checkpoint = self.durable.base;
+        }
+    }
+
     /// The log as a restarted process finds it.
     pub fn recovered(&self) -> RecoveredLog {
         let stamps = self

@@ -46,8 +46,8 @@ pub struct Process {
     /// Of which connection a copy is being sent.
     pub sending_copy: Option<u64>,
     pub tick_at: Option<Time>,
-    /// Since when it shuts down softly.
-    pub leaving_since: Option<Time>,
+    /// Since when it shuts down softly, and what was committed then.
+    pub leaving_since: Option<(Time, Lsn)>,
 }
 
 /// A machine.

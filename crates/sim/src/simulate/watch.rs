@@ -2,7 +2,7 @@
 //! the marks on rare paths.
 
 use duet_protocol::entitlement::{self, Entitlement};
-use duet_protocol::{ApplianceId, LogIndex, ReadPermit, RecoveredLog, RoleName, Status, WitnessRecord};
+use duet_protocol::{ApplianceId, LogIndex, Lsn, ReadPermit, RecoveredLog, RoleName, Status, WitnessRecord};
 
 use super::clock::{MILLI, SECOND};
 use super::marks::Mark;
@@ -112,6 +112,9 @@ impl World {
             } else {
                 disk.durable.at(lsn)
             };
+            if self.excused == Some(id) {
+                continue;
+            }
             let verdict = self.oracle.check_member(id, disk.own.disk, held);
             self.require(verdict);
         }
@@ -138,11 +141,13 @@ impl World {
     pub(crate) fn check_left(&mut self, id: ApplianceId) {
         let Some(process) = &self.machines.get(id).process else { return };
         let position = process.status.last;
-        let Some(since) = process.leaving_since else { return };
+        let Some((since, begun)) = process.leaving_since else { return };
         let blank = process.status.own.conf.is_none();
+        // After a handover it may have followed its successor for a moment: the LSN is the one it stopped serving at.
+        let known = |lsn: Lsn| lsn >= begun && lsn <= position.lsn;
         let seen = |record: &WitnessRecord| {
-            let parted = record.part == Some(position) && record.conf.primary() == id;
-            parted || record.left.get(id).is_some_and(|note| note.position == position)
+            let parted = record.conf.primary() == id && record.part.is_some_and(|part| known(part.lsn));
+            parted || record.left.get(id).is_some_and(|note| known(note.position.lsn))
         };
         let noted =
             self.witness.history.iter().rev().take_while(|(at, _)| *at >= since).any(|(_, r)| seen(r))

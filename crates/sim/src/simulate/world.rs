@@ -97,6 +97,8 @@ pub struct World {
     pub(crate) message_filter: Option<MessageFilter>,
     pub(crate) witness_filter: Option<WitnessFilter>,
     pub(crate) restarts: bool,
+    /// Its disk lies: S4 cannot hold for it until it is repaired.
+    pub(crate) excused: Option<ApplianceId>,
     steps: (Time, u64),
 }
 
@@ -162,6 +164,7 @@ impl World {
             message_filter: None,
             witness_filter: None,
             restarts: false,
+            excused: None,
             steps: (0, 0),
             options,
         };
@@ -392,7 +395,7 @@ impl World {
     pub fn soft_stop(&mut self, id: ApplianceId) {
         let now = self.now;
         if let Some(process) = &mut self.machines.get_mut(id).process {
-            process.leaving_since.get_or_insert(now);
+            process.leaving_since.get_or_insert((now, process.status.committed));
             self.note(|| format!("{id} is told to stop"));
             self.input(id, Input::Shutdown);
         }
@@ -435,6 +438,21 @@ impl World {
         assert!(machine.process.is_none(), "a disk is replaced while the process is down");
         machine.disk = Disk::blank(CLUSTER, id, disk);
         self.note(|| format!("{id} gets a blank disk"));
+    }
+
+    /// Its fsyncs take this long, for a while.
+    pub fn slow_disk(&mut self, id: ApplianceId, fsync: (Time, Time), lasts: Time) {
+        self.machines.get_mut(id).slow_disk = Some(fsync);
+        self.schedule(lasts, Event::DiskQuick { id });
+    }
+
+    /// The last `count` entries vanish from the disk, though they were reported durable, while the process is down.
+    pub fn lose_writes(&mut self, id: ApplianceId, count: u64) {
+        let machine = self.machines.get_mut(id);
+        assert!(machine.process.is_none(), "writes are lost while the process is down");
+        machine.disk.lose(count);
+        self.excused = Some(id);
+        self.note(|| format!("{id} has lost its last {count} entries"));
     }
 
     pub(crate) fn retune_clocks(&mut self) {
