@@ -4,6 +4,8 @@
 //! etcd's clients go to the other appliance, requests that are under way are answered, and what is not done after
 //! `DRAIN` is cut.
 
+mod authority;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -42,6 +44,8 @@ use crate::http::health;
 use crate::lease_clock::LeaseClock;
 use crate::watch_hub::WatchHub;
 
+use authority::Lenient;
+
 /// How long requests under way may take once the appliance has stopped.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -67,7 +71,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// etcd's default for progress notifications to quiet watchers.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
+const PROGRESS_INTERVAL: Duration = Duration::from_mins(10);
 
 /// What may be chosen. The default is right for all but tests.
 #[derive(Clone, Debug)]
@@ -173,7 +177,7 @@ async fn connection(socket: TcpStream, from: SocketAddr, router: Router, mut sto
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
     let service = TowerToHyperService::new(router.layer(Extension(ConnectInfo(from))));
-    let mut served = pin!(builder.serve_connection(TokioIo::new(socket), service));
+    let mut served = pin!(builder.serve_connection(TokioIo::new(Lenient::new(socket)), service));
     let result = tokio::select! {
         result = served.as_mut() => result,
         () = stopped.begun() => {

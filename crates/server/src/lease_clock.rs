@@ -22,7 +22,7 @@ use crate::handle::Handle;
 const TICK: Duration = Duration::from_millis(500);
 
 /// A tick that comes later than this finds a process that did not run (suspended, stopped, starved).
-const LATE: Duration = Duration::from_millis(2_000);
+const LATE: Duration = Duration::from_secs(2);
 
 /// Expired leases that are revoked in one tick, as in etcd: a mass expiry must not crowd out clients' writes.
 const REVOCATIONS_PER_TICK: usize = 500;
@@ -51,7 +51,7 @@ fn seconds(ttl: i64) -> Duration {
 struct Timers {
     /// The epoch that these timers belong to, while this appliance is primary.
     epoch: Option<Epoch>,
-    timers: HashMap<i64, Timer>,
+    by_lease: HashMap<i64, Timer>,
     last_tick: Option<Instant>,
 }
 
@@ -59,7 +59,7 @@ impl Timers {
     /// Forgets the timers of another epoch.
     fn enter(&mut self, epoch: Option<Epoch>) {
         if self.epoch != epoch {
-            self.timers.clear();
+            self.by_lease.clear();
             self.last_tick = None;
             self.epoch = epoch;
         }
@@ -70,16 +70,16 @@ impl Timers {
         let late = self.last_tick.map_or(Duration::ZERO, |last| now.since(last));
         if late > LATE {
             let forgiven = late.saturating_sub(TICK);
-            for timer in self.timers.values_mut() {
+            for timer in self.by_lease.values_mut() {
                 timer.deadline = timer.deadline.after(forgiven);
             }
         }
         self.last_tick = Some(now);
-        self.timers.retain(|id, _| leases.contains_key(id));
+        self.by_lease.retain(|id, _| leases.contains_key(id));
         for (id, ttl) in leases {
-            self.timers.entry(*id).or_insert_with(|| Timer::full(*ttl, now));
+            self.by_lease.entry(*id).or_insert_with(|| Timer::full(*ttl, now));
         }
-        let expired = self.timers.iter_mut().filter(|(_, timer)| !timer.revoking && timer.deadline <= now);
+        let expired = self.by_lease.iter_mut().filter(|(_, timer)| !timer.revoking && timer.deadline <= now);
         expired
             .take(REVOCATIONS_PER_TICK)
             .map(|(id, timer)| {
@@ -91,7 +91,7 @@ impl Timers {
 
     /// Starts the lease's time anew; `false` if it has run out.
     fn renew(&mut self, id: i64, ttl: i64, now: Instant) -> bool {
-        let timer = self.timers.entry(id).or_insert_with(|| Timer::full(ttl, now));
+        let timer = self.by_lease.entry(id).or_insert_with(|| Timer::full(ttl, now));
         if timer.revoking || timer.deadline <= now {
             return false;
         }
@@ -100,7 +100,7 @@ impl Timers {
     }
 
     fn left(&mut self, id: i64, ttl: i64, now: Instant) -> Duration {
-        self.timers.entry(id).or_insert_with(|| Timer::full(ttl, now)).deadline.since(now)
+        self.by_lease.entry(id).or_insert_with(|| Timer::full(ttl, now)).deadline.since(now)
     }
 }
 
@@ -167,7 +167,7 @@ impl LeaseClock {
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(lease = id, %error, "an expired lease could not be revoked, it is tried again");
-                if let Some(timer) = self.timers.lock().timers.get_mut(&id) {
+                if let Some(timer) = self.timers.lock().by_lease.get_mut(&id) {
                     timer.revoking = false;
                 }
             }
@@ -183,6 +183,9 @@ impl LeaseClock {
     }
 
     /// Renews a lease; its time to live, or `None` if it does not exist or has run out.
+    ///
+    /// # Errors
+    /// Only the primary renews leases.
     pub fn keep_alive(&self, id: i64) -> Result<Option<i64>, NotPrimary> {
         let guard = self.handle.read_permit()?;
         let lease = self.handle.store().read().lease_time_to_live(id, false);
@@ -200,7 +203,10 @@ impl LeaseClock {
         Ok(renewed.then_some(lease.granted_ttl))
     }
 
-    /// Time left of a lease that was granted for `ttl` seconds; only the primary knows.
+    /// Time left of a lease that was granted for `ttl` seconds.
+    ///
+    /// # Errors
+    /// Only the primary knows.
     pub fn left(&self, id: i64, ttl: i64) -> Result<Duration, NotPrimary> {
         let epoch = self.current_epoch().ok_or(NotPrimary)?;
         let mut timers = self.timers.lock();
@@ -211,7 +217,7 @@ impl LeaseClock {
     /// Leases are listed by when they expire, as far as that is known here.
     pub fn in_order_of_expiry(&self, ids: &mut [i64]) {
         let timers = self.timers.lock();
-        ids.sort_by_key(|id| (timers.timers.get(id).map(|timer| timer.deadline), *id));
+        ids.sort_by_key(|id| (timers.by_lease.get(id).map(|timer| timer.deadline), *id));
     }
 }
 
@@ -282,6 +288,6 @@ mod tests {
         let mut timers = Timers::default();
         timers.tick(&leases(&[(7, 5)]), at(10));
         timers.tick(&leases(&[]), at(11));
-        assert!(timers.timers.is_empty());
+        assert!(timers.by_lease.is_empty());
     }
 }

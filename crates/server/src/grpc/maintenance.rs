@@ -44,9 +44,8 @@ impl Maintenance for MaintenanceService {
     }
 
     async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
-        let report = match timeout(STATUS_TIMEOUT, self.api.handle().status()).await {
-            Ok(Ok(report)) => report,
-            Ok(Err(_)) | Err(_) => return Err(STOPPED.into()),
+        let Ok(Ok(report)) = timeout(STATUS_TIMEOUT, self.api.handle().status()).await else {
+            return Err(STOPPED.into());
         };
         let (revision, statistics) = {
             let store = self.api.handle().store().read();

@@ -4,19 +4,19 @@
 //! through `forward`. Keeps S2 (a read is answered only if the permit is in force after the state was read) and S3 (a
 //! write whose outcome is unknown is reported so and never repeated).
 
-pub mod auth;
-pub mod call;
-pub mod cluster;
-pub mod convert;
-pub mod errors;
-pub mod forward;
-pub mod gate;
-pub mod health;
-pub mod kv;
-pub mod lease;
-pub mod maintenance;
-pub mod watch;
-pub mod watch_stream;
+pub(crate) mod auth;
+pub(crate) mod call;
+pub(crate) mod cluster;
+pub(crate) mod convert;
+pub(crate) mod errors;
+pub(crate) mod forward;
+pub(crate) mod gate;
+pub(crate) mod health;
+pub(crate) mod kv;
+pub(crate) mod lease;
+pub(crate) mod maintenance;
+pub(crate) mod watch;
+pub(crate) mod watch_stream;
 
 #[cfg(test)]
 mod tests;
@@ -58,7 +58,7 @@ pub const PRIMARY_POLL: Duration = Duration::from_millis(20);
 
 /// Tells when the port is closing and streams must end.
 #[derive(Clone)]
-pub struct Stopping(watch_channel::Receiver<bool>);
+pub(crate) struct Stopping(watch_channel::Receiver<bool>);
 
 impl Stopping {
     /// Turns with the channel's value; a channel whose sender is gone has stopped.
@@ -80,7 +80,7 @@ impl Stopping {
 
 /// What all services share. Cheap to clone.
 #[derive(Clone)]
-pub struct Api {
+pub(crate) struct Api {
     inner: Arc<Shared>,
 }
 

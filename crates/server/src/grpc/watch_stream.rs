@@ -40,6 +40,7 @@ pub enum Ended {
 /// Where responses go.
 type Client = mpsc::Sender<Result<pb::WatchResponse, Status>>;
 
+#[expect(clippy::struct_excessive_bools, reason = "the client's wishes, each independent of the others")]
 struct Watcher {
     range: KeyRange,
     puts: bool,

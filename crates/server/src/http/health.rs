@@ -21,7 +21,7 @@ use crate::grpc::{Api, ETCD_CLUSTER_VERSION, ETCD_VERSION};
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The routes; none of them has a fallback.
-pub fn routes(api: Api) -> Router {
+pub(crate) fn routes(api: Api) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/livez", get(livez))
@@ -84,8 +84,8 @@ fn probe(query: Option<&str>, checks: &[(&str, Option<&str>)]) -> Response {
     if failed || has(query, "verbose", None) {
         for (name, problem) in checks {
             match problem {
-                None => text.push_str(&format!("[+]{name} ok\n")),
-                Some(problem) => text.push_str(&format!("[-]{name} failed: {problem}\n")),
+                None => text.extend(["[+]", name, " ok\n"]),
+                Some(problem) => text.extend(["[-]", name, " failed: ", problem, "\n"]),
             }
         }
     }
