@@ -15,6 +15,7 @@ use crate::{
 
 /// What the safety promises speak of.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a report of independent facts")]
 pub struct Inspection {
     /// The volatile role.
     pub role: RoleName,
@@ -106,25 +107,11 @@ impl Appliance {
         }
     }
 
-    /// The position at `lsn`, if the log knows it.
-    pub fn position_at(&self, lsn: Lsn) -> Option<Position> {
-        self.log.at(lsn)
-    }
-
-    /// The log's generation, which a report of a flush must quote.
-    pub const fn log_generation(&self) -> u64 {
-        self.generation
-    }
-
     /// The disk the peer has named.
     pub const fn peer_disk(&self) -> Option<DiskId> {
         self.peer.disk
     }
 
-    #[expect(
-        clippy::field_reassign_with_default,
-        reason = "the other fields are private to the witness's port"
-    )]
     /// The normal form: `now` becomes `now`, this life `life`, the log's generation `generation` (the number of
     /// truncations whose flush was not reported yet).
     #[must_use]
@@ -162,6 +149,7 @@ impl Appliance {
                 primary.rewound = Instant::default();
                 primary.lease_until = running(primary.lease_until);
                 primary.acknowledged = Instant::default();
+                primary.proved = Instant::default();
                 primary.sure = Lsn::ZERO;
                 primary.peer_damaged = false;
                 primary.closing = primary.closing.map(|_| Instant::default());
@@ -182,15 +170,14 @@ impl Appliance {
         it.witness.asked = None;
         it.witness.reachable = true;
         it.witness.last = self.witness.last.as_ref().and_then(|(record, _)| self.judged(record));
-        match &mut it.witness.request {
-            Some(request) => request.since = Instant::default(),
-            None => {
-                let mut port = WitnessPort::default();
-                port.absent = it.witness.absent;
-                port.last = it.witness.last.take();
-                port.reachable = true;
-                it.witness = port;
-            }
+        if let Some(request) = &mut it.witness.request {
+            request.since = Instant::default();
+        } else {
+            let mut port = WitnessPort::default();
+            port.absent = it.witness.absent;
+            port.last = it.witness.last.take();
+            port.reachable = true;
+            it.witness = port;
         }
         it
     }

@@ -1,11 +1,10 @@
 //! Explores the pair protocol: `explore [--writes N] [--crashes N] [--softs N] [--leaves N] [--attempts N] [--late N] [--reconnects N]
-//! [--reads N] [--notes N] [--losses N] [--messages N] [--first | --down] [--checkpoints] [--keep-all] [--tamper NAME] [--seconds N] [--states N] [--all N] [--walks N --seed N] [--ways-out N]`.
+//! [--reads N] [--notes N] [--losses N] [--messages N] [--first | --solo | --down] [--checkpoints] [--keep-all] [--tamper NAME] [--seconds N] [--states N] [--all N] [--walks N --seed N] [--ways-out N]`.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use duet_sim::explore::search::Limits;
-use duet_sim::explore::{Bounds, Report, Search, Start, Tamper};
+use duet_sim::explore::{Bounds, Limits, Report, Search, Start, Tamper};
 
 struct Options {
     bounds: Bounds,
@@ -33,6 +32,10 @@ fn options() -> Result<Options, String> {
     while let Some(word) = words.next() {
         if word == "--first" {
             options.start = Start::First;
+            continue;
+        }
+        if word == "--solo" {
+            options.start = Start::Solo;
             continue;
         }
         if word == "--down" {

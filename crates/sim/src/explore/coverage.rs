@@ -81,7 +81,9 @@ impl Coverage {
     /// All, the expected ones first.
     pub fn all(&self) -> Vec<(&'static str, u64)> {
         let mut all: Vec<_> = EXPECTED.iter().map(|&what| (what, self.count(what))).collect();
-        all.extend(self.0.iter().filter(|(what, _)| !EXPECTED.contains(what)).map(|(&what, &count)| (what, count)));
+        all.extend(
+            self.0.iter().filter(|(what, _)| !EXPECTED.contains(what)).map(|(&what, &count)| (what, count)),
+        );
         all
     }
 }

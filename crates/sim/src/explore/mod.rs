@@ -7,20 +7,20 @@
 //!
 //! What is covered: entries lost or kept at a crash unless reported durable, truncations undone by a crash, own states lost
 //! or kept, compare-and-sets applied at once, late or never with their answers lost or late, late reads of the witness,
-//! messages of former lives, promises and leases run out at any time. The oracle is in [`oracle`].
+//! messages of former lives, promises and leases run out at any time. The oracle is in oracle.rs.
 
-pub mod coverage;
-pub mod node;
-pub mod oracle;
-pub mod pool;
-pub mod search;
-pub mod tamper;
+mod coverage;
+mod node;
+mod oracle;
+mod pool;
+mod search;
+mod tamper;
 #[cfg(test)]
 mod tests;
-pub mod trace;
-pub mod world;
+mod trace;
+mod world;
 
 pub use coverage::Coverage;
-pub use search::{Found, Report, Search};
+pub use search::{Found, Limits, Report, Search};
 pub use tamper::Tamper;
 pub use world::{Bounds, Explorer, Start, World};

@@ -7,8 +7,8 @@ use std::sync::Once;
 use bytes::Bytes;
 use duet_protocol::explore::Inspection;
 use duet_protocol::{
-    Action, Agreement, Appliance, ApplianceId, Effect, Entry, Input, Instant, Lsn, Message, OwnState,
-    Position, RecoveredLog, RoleName, Stamp, WitnessRead, WitnessRecord, WitnessWrite, limits,
+    Action, Agreement, Appliance, Effect, Entry, Input, Instant, Lsn, Message, OwnState, Position,
+    RecoveredLog, RoleName, Stamp, WitnessRead, WitnessRecord, WitnessWrite, limits,
 };
 
 use super::coverage::Coverage;
@@ -36,6 +36,7 @@ pub enum Op {
 
 /// An answer of the witness on its way.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[expect(clippy::large_enum_variant, reason = "few appliance states have an answer on its way")]
 pub enum Answer {
     /// A record, of revision `CURRENT` while it is still there.
     Read(WitnessRecord),
@@ -240,7 +241,12 @@ struct Drive<'a> {
 }
 
 /// All outcomes of a stimulus; none if nothing happens.
-pub fn drive(node: &Node, stimulus: Stimulus, around: &Surroundings, coverage: &mut Coverage) -> Vec<Outcome> {
+pub fn drive(
+    node: &Node,
+    stimulus: Stimulus,
+    around: &Surroundings,
+    coverage: &mut Coverage,
+) -> Vec<Outcome> {
     let mut drive = Drive {
         around,
         coverage,
@@ -461,7 +467,9 @@ impl Drive<'_> {
                     assert!(!saves, "what a step commits is known before it ends");
                     applied = Some(upto);
                 }
-                Effect::SendSnapshot { .. } => return Err("a copy is sent although nothing was trimmed".into()),
+                Effect::SendSnapshot { .. } => {
+                    return Err("a copy is sent although nothing was trimmed".into());
+                }
                 Effect::InstallSnapshot { .. } | Effect::DropSnapshot | Effect::Trim { .. } => {
                     return Err("a copy is handled although none was sent".into());
                 }
@@ -536,7 +544,10 @@ impl Drive<'_> {
         for node in self.node.crash_variants(own, self.around, self.coverage) {
             let sent_unflushed = node.disk.len() < self.node.log().len()
                 && self.sends.is_empty()
-                && self.node.inspect().is_some_and(|it| is_primary(it.role) && it.matched.0 > node.disk.len() as u64);
+                && self
+                    .node
+                    .inspect()
+                    .is_some_and(|it| is_primary(it.role) && it.matched.0 > node.disk.len() as u64);
             if sent_unflushed {
                 self.coverage.mark("crash lost an entry that was sent");
             }
@@ -614,8 +625,7 @@ impl Drive<'_> {
         let status = core.status();
         let own = &status.own;
         let cover = &mut *self.coverage;
-        let sends_firm =
-            effects.iter().any(|effect| matches!(effect, Effect::Send(Message::Firm(_))));
+        let sends_firm = effects.iter().any(|effect| matches!(effect, Effect::Send(Message::Firm(_))));
         let truncates = effects.iter().any(|effect| matches!(effect, Effect::Truncate { .. }));
         let takes = effects.iter().any(|effect| matches!(effect, Effect::Append { .. }));
         if it.committed > before.committed && is_primary(it.role) {
@@ -641,7 +651,8 @@ impl Drive<'_> {
                     cover.mark("entries taken by the secondary");
                 }
                 if truncates {
-                    let dead = |entry: &Entry| entry.lsn == header.base.next() && entry.epoch < header.conf.epoch();
+                    let dead =
+                        |entry: &Entry| entry.lsn == header.base.next() && entry.epoch < header.conf.epoch();
                     let tail = self.node.log().iter().any(dead);
                     cover.mark(if tail { "truncated by the tail rule" } else { "truncated at a conflict" });
                 }
@@ -686,7 +697,11 @@ impl Drive<'_> {
                     cover.mark("adoption from the witness refused for a newer tent");
                 }
                 if own.max_epoch > old.max_epoch && !adopted {
-                    cover.mark(if is_primary(before.role) { "TAKE asked by a primary" } else { "TAKE asked by a follower" });
+                    cover.mark(if is_primary(before.role) {
+                        "TAKE asked by a primary"
+                    } else {
+                        "TAKE asked by a follower"
+                    });
                     let member = if newer { record.conf } else { own.conf }.has(own.appliance, own.disk);
                     if !member {
                         cover.mark("TAKE asked by equality");
@@ -793,13 +808,5 @@ pub fn message_of_former_life(message: &Message) -> Message {
             Message::Acknowledge(acknowledge)
         }
         other => other.clone(),
-    }
-}
-
-/// Index of an appliance.
-pub const fn index(appliance: ApplianceId) -> usize {
-    match appliance {
-        ApplianceId::A => 0,
-        ApplianceId::B => 1,
     }
 }

@@ -5,7 +5,8 @@
 use duet_protocol::entitlement::Entitlement;
 use duet_protocol::explore::Inspection;
 use duet_protocol::{
-    Appliance, ApplianceId, Conf, DiskId, Epoch, LogIndex, Lsn, Message, OwnState, Position, RecoveredLog, Stamp, WitnessRecord,
+    Appliance, ApplianceId, Conf, DiskId, Epoch, LogIndex, Lsn, Message, OwnState, Position, RecoveredLog,
+    Stamp, WitnessRecord,
 };
 
 use super::node::{Node, is_primary};
@@ -42,7 +43,8 @@ pub struct Facts {
 impl Facts {
     /// The facts of a node.
     pub fn of(node: &Node) -> Self {
-        let positions = |ops| node.log_after(ops).iter().map(duet_protocol::Entry::position).collect::<Vec<_>>();
+        let positions =
+            |ops| node.log_after(ops).iter().map(duet_protocol::Entry::position).collect::<Vec<_>>();
         let entries = node.log();
         let stamps = entries.iter().map(|entry| Stamp { epoch: entry.epoch, digest: entry.digest, bytes: 1 });
         let seen = node.core.as_ref().map(Appliance::inspect);
@@ -74,7 +76,10 @@ impl Facts {
 
     fn may_begin_alone(&self) -> bool {
         let conf = &self.own.conf;
-        conf.is_solo() && conf.has(self.appliance, self.own.disk) && !self.own.has_parted() && self.own.tent.is_none()
+        conf.is_solo()
+            && conf.has(self.appliance, self.own.disk)
+            && !self.own.has_parted()
+            && self.own.tent.is_none()
     }
 }
 
@@ -104,7 +109,9 @@ impl History {
         for conf in held.iter().flatten().flatten().chain(at_witness.iter()) {
             let copies = held.iter().filter(|confs| confs.contains(&Some(*conf))).count()
                 + usize::from(at_witness == Some(*conf));
-            if copies >= 2 && conf.epoch() > next.newest.epoch() {
+            // A witness that has lost its record was one of the two: what an appliance knows to be in force has to do.
+            let known = record.is_none() && facts.iter().any(|it| it.own.conf == *conf);
+            if (copies >= 2 || known) && conf.epoch() > next.newest.epoch() {
                 next.newest = *conf;
             }
         }
@@ -133,7 +140,9 @@ pub fn check_one(it: &Facts, history: &History) -> Result<(), String> {
         if seen.serves_reads && place(seen.applied) < acknowledged.len() {
             return Err(format!("S2: {name} serves reads of a state older than an acknowledged write"));
         }
-        if let Some(core_log) = (seen.last.lsn != it.log.last().map_or(Lsn::ZERO, |last| last.lsn)).then_some(seen.last) {
+        if let Some(core_log) =
+            (seen.last.lsn != it.log.last().map_or(Lsn::ZERO, |last| last.lsn)).then_some(seen.last)
+        {
             return Err(format!("the log's index ends at {core_log}, the log elsewhere"));
         }
     }
@@ -164,7 +173,10 @@ pub fn check_both(a: &Facts, b: &Facts) -> Result<(), String> {
     for (x, y) in [(a, b), (b, a)] {
         let leased = x.primary().is_some_and(|primary| primary.lease_runs);
         if leased && y.seen.as_ref().is_some_and(|seen| !seen.promise_runs) {
-            return Err(format!("G5: {} holds a lease and {}'s promise has run out", x.appliance, y.appliance));
+            return Err(format!(
+                "G5: {} holds a lease and {}'s promise has run out",
+                x.appliance, y.appliance
+            ));
         }
     }
     for (one, other) in a.log.iter().zip(&b.log) {
@@ -197,9 +209,8 @@ pub fn check_record(record: &WitnessRecord, facts: [&Facts; 2]) -> Result<(), St
     }
     let primary = record.conf.primary();
     let own = facts.iter().find(|it| it.appliance == primary).map(|it| &it.own);
-    let parted = own.is_some_and(|own| {
-        own.parted == record.conf.epoch() || own.conf.epoch() > record.conf.epoch()
-    });
+    let parted =
+        own.is_some_and(|own| own.parted == record.conf.epoch() || own.conf.epoch() > record.conf.epoch());
     if !record.conf.is_solo() || !parted {
         return Err(format!("P8: the witness holds a position, {primary} has not parted"));
     }

@@ -12,7 +12,8 @@ const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 impl Hasher for QuickHasher {
     fn finish(&self) -> u64 {
         let mixed = (self.0 ^ (self.0 >> 32)).wrapping_mul(FACTOR);
-        mixed ^ (mixed >> 29)
+        let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(FACTOR);
+        mixed ^ (mixed >> 32)
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -74,8 +75,7 @@ impl<T: Hash + Eq> Pool<T> {
         let number = u32::try_from(self.values.len()).unwrap_or(u32::MAX);
         assert!(number < u32::MAX, "the pool is full");
         self.values.push(value);
-        let values = &self.values;
-        self.index.add(hash, number, |number| quick_hash(&values[number as usize]));
+        self.index.add(hash, number);
         (number, true)
     }
 
@@ -95,18 +95,28 @@ impl<T: Hash + Eq> Pool<T> {
     }
 }
 
-/// An open-addressing table of numbers; whoever owns the values compares them.
+/// An open-addressing table of numbers, each with a part of its hash; whoever owns the values compares them.
 #[derive(Default)]
 struct Index {
-    slots: Vec<u32>,
+    slots: Vec<Slot>,
     used: usize,
 }
 
-const EMPTY: u32 = u32::MAX;
+#[derive(Clone, Copy)]
+struct Slot {
+    hash: u32,
+    number: u32,
+}
+
+const EMPTY: Slot = Slot { hash: 0, number: u32::MAX };
+
+/// The part of a hash that is kept.
+const fn kept(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
 
 impl Index {
-    #[expect(clippy::cast_possible_truncation, reason = "masked to the table's size")]
-    fn place(&self, hash: u64) -> usize {
+    fn place(&self, hash: u32) -> usize {
         hash as usize & (self.slots.len() - 1)
     }
 
@@ -114,33 +124,37 @@ impl Index {
         if self.slots.is_empty() {
             return None;
         }
+        let hash = kept(hash);
         let mut place = self.place(hash);
         loop {
-            match self.slots[place] {
-                EMPTY => return None,
-                number if same(number) => return Some(number),
-                _ => place = (place + 1) & (self.slots.len() - 1),
+            let slot = self.slots[place];
+            if slot.number == EMPTY.number {
+                return None;
             }
+            if slot.hash == hash && same(slot.number) {
+                return Some(slot.number);
+            }
+            place = (place + 1) & (self.slots.len() - 1);
         }
     }
 
-    fn add(&mut self, hash: u64, number: u32, hash_of: impl Fn(u32) -> u64) {
+    fn add(&mut self, hash: u64, number: u32) {
         if (self.used + 1) * 3 > self.slots.len() * 2 {
             let old = std::mem::take(&mut self.slots);
             self.slots = vec![EMPTY; (old.len() * 2).max(1024)];
-            for kept in old.into_iter().filter(|&kept| kept != EMPTY) {
-                self.put(hash_of(kept), kept);
+            for slot in old.into_iter().filter(|slot| slot.number != EMPTY.number) {
+                self.put(slot);
             }
         }
-        self.put(hash, number);
+        self.put(Slot { hash: kept(hash), number });
         self.used += 1;
     }
 
-    fn put(&mut self, hash: u64, number: u32) {
-        let mut place = self.place(hash);
-        while self.slots[place] != EMPTY {
+    fn put(&mut self, slot: Slot) {
+        let mut place = self.place(slot.hash);
+        while self.slots[place].number != EMPTY.number {
             place = (place + 1) & (self.slots.len() - 1);
         }
-        self.slots[place] = number;
+        self.slots[place] = slot;
     }
 }

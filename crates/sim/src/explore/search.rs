@@ -179,7 +179,20 @@ impl Search {
     /// From every `every`-th visited state, with nothing failing any more: is there a way to a serving primary? Gives the
     /// number of states tried and the first ways into states without one.
     pub fn ways_out(&mut self, every: usize, most: usize) -> (usize, Vec<Found>) {
-        let calm = Bounds { writes: 0, crashes: 0, softs: 0, leaves: 0, attempts: 6, reconnects: 1, late: 0, reads: 0, notes: 0, losses: 0, checkpoints: false, messages: 3 };
+        let calm = Bounds {
+            writes: 0,
+            crashes: 0,
+            softs: 0,
+            leaves: 0,
+            attempts: 6,
+            reconnects: 1,
+            late: 0,
+            reads: 0,
+            notes: 0,
+            losses: 0,
+            checkpoints: false,
+            messages: 3,
+        };
         let mut tried = 0;
         let mut stuck = Vec::new();
         let bounds = std::mem::replace(&mut self.explorer.bounds, calm);
@@ -248,7 +261,8 @@ impl Search {
                 out.clear();
                 self.explorer.successors(&world, &mut out);
                 report.transitions += 1;
-                if let Some((next, step, Err(violation))) = out.iter().find(|(_, _, result)| result.is_err()) {
+                if let Some((next, step, Err(violation))) = out.iter().find(|(_, _, result)| result.is_err())
+                {
                     path.push((Some(*step), *next));
                     self.note_walked(&mut report, &path, *violation);
                     break;
@@ -257,7 +271,12 @@ impl Search {
                 path.push((Some(step), next));
             }
             if limits.progress && walk % 5_000 == 4_999 {
-                eprintln!("{} walks, {} steps, {:.0} s", walk + 1, report.transitions, began.elapsed().as_secs_f64());
+                eprintln!(
+                    "{} walks, {} steps, {:.0} s",
+                    walk + 1,
+                    report.transitions,
+                    began.elapsed().as_secs_f64()
+                );
             }
             if began.elapsed() >= limits.time || report.found.len() >= limits.violations {
                 break;
@@ -325,5 +344,11 @@ impl Random {
 
 /// Violations that begin alike are one kind.
 fn kind(violation: &str) -> &str {
-    violation.split(['0', '1', '2', '3', '4', '5', '6', '7', '8', '9']).next().unwrap_or(violation).split(':').next().unwrap_or(violation)
+    violation
+        .split(['0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
+        .next()
+        .unwrap_or(violation)
+        .split(':')
+        .next()
+        .unwrap_or(violation)
 }

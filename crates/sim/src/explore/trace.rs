@@ -33,7 +33,9 @@ pub fn step(explorer: &Explorer, step: &Step) -> String {
         (Some(stimulus), _) => match stimulus {
             Stimulus::Attempt(action, _) => format!("{who}: {action:?}"),
             Stimulus::AttemptSlowly(action, _) => format!("{who}: {action:?}, the answer is on its way"),
-            Stimulus::Message(message) => format!("{who} hears {}", message_text(explorer.messages.get(message))),
+            Stimulus::Message(message) => {
+                format!("{who} hears {}", message_text(explorer.messages.get(message)))
+            }
             Stimulus::Write(number) => format!("a client writes w{number} to {who}"),
             Stimulus::Flush(count) => format!("{who}'s log: {count} more operations are durable"),
             Stimulus::Jump => "T passes".into(),
@@ -76,7 +78,8 @@ fn conf_text(conf: &Conf) -> String {
 fn message_text(message: &Message) -> String {
     match message {
         Message::Append { header, entries } => {
-            let entries: Vec<_> = entries.iter().map(|entry| format!("{}.{}", entry.epoch, entry.lsn)).collect();
+            let entries: Vec<_> =
+                entries.iter().map(|entry| format!("{}.{}", entry.epoch, entry.lsn)).collect();
             format!(
                 "APPEND({}, base {}, previous {}.{}, entries [{}], committed {}, life {}{})",
                 conf_text(&header.conf),
@@ -118,11 +121,11 @@ fn record_text(explorer: &Explorer, record: u32) -> String {
 /// A state in one line.
 pub fn state(explorer: &Explorer, world: &World) -> String {
     let mut text = String::new();
-    for who in 0..2 {
+    for (who, name) in NAMES.iter().enumerate() {
         let node = explorer.nodes.get(world.nodes[who]);
         let facts: &Facts = explorer.facts(world.nodes[who]);
         let role = facts.seen.as_ref().map_or("down", |seen| seen.role.as_str());
-        let _ = write!(text, "{}[{role} {}", NAMES[who], conf_text(&node.own.conf));
+        let _ = write!(text, "{name}[{role} {}", conf_text(&node.own.conf));
         if let Some(tent) = node.own.tent {
             let _ = write!(text, " tent {}", conf_text(&tent));
         }
@@ -176,9 +179,9 @@ pub fn state(explorer: &Explorer, world: &World) -> String {
         let _ = write!(text, "; late: {}", record_text(explorer, pending.record));
     }
     text.push(']');
-    for to in 0..2 {
+    for (to, name) in NAMES.iter().enumerate() {
         for message in Explorer::inbox(world, to) {
-            let _ = write!(text, " ->{} {}", NAMES[to], message_text(explorer.messages.get(message)));
+            let _ = write!(text, " ->{name} {}", message_text(explorer.messages.get(message)));
         }
     }
     let history = explorer.histories.get(world.history);

@@ -3,13 +3,14 @@
 use std::rc::Rc;
 
 use duet_protocol::{
-    Action, Agreement, ApplianceId, ClusterId, Conf, DiskId, Entry, Epoch, Lsn, Message, OwnState, PerAppliance,
-    Position, WitnessRecord,
+    Action, Agreement, ApplianceId, ClusterId, Conf, DiskId, Entry, Epoch, Lsn, Message, OwnState,
+    PerAppliance, Position, WitnessRecord,
 };
 
 use super::coverage::Coverage;
 use super::node::{
-    Answer, CURRENT, NOW, Node, PRESENT, Stimulus, Surroundings, drive, is_primary, message_of_former_life, normal_message,
+    CURRENT, NOW, Node, PRESENT, Stimulus, Surroundings, drive, is_primary, message_of_former_life,
+    normal_message,
 };
 use super::oracle::{self, Facts, History};
 use super::pool::{Pool, QuickMap};
@@ -50,7 +51,20 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { writes: 1, crashes: 1, softs: 1, leaves: 0, attempts: 2, reconnects: 0, late: 1, reads: 0, notes: 0, losses: 0, checkpoints: false, messages: 1 }
+        Self {
+            writes: 1,
+            crashes: 1,
+            softs: 1,
+            leaves: 0,
+            attempts: 2,
+            reconnects: 0,
+            late: 1,
+            reads: 0,
+            notes: 0,
+            losses: 0,
+            checkpoints: false,
+            messages: 1,
+        }
     }
 }
 
@@ -71,9 +85,27 @@ impl std::hash::Hash for World {
 
 impl std::hash::Hash for Bounds {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        let most = [self.writes, self.crashes, self.softs, self.attempts, self.reconnects, self.late, self.reads, self.notes];
+        let most = [
+            self.writes,
+            self.crashes,
+            self.softs,
+            self.attempts,
+            self.reconnects,
+            self.late,
+            self.reads,
+            self.notes,
+        ];
         state.write_u64(u64::from_le_bytes(most));
-        state.write_u64(u64::from_le_bytes([self.losses, self.leaves, u8::from(self.checkpoints), 0, 0, 0, 0, 0]));
+        state.write_u64(u64::from_le_bytes([
+            self.losses,
+            self.leaves,
+            u8::from(self.checkpoints),
+            0,
+            0,
+            0,
+            0,
+            0,
+        ]));
     }
 }
 
@@ -82,7 +114,9 @@ impl std::hash::Hash for Bounds {
 pub enum Start {
     /// A is primary of {A, {A, B}}, B its secondary, the witness knows.
     Pair,
-    /// The same configuration, both appliances down.
+    /// A is primary of {A, {A}}, B follows and is not in sync yet.
+    Solo,
+    /// The same as the pair, both appliances down.
     Down,
     /// The witness holds {A, {A}}; both appliances are blank.
     First,
@@ -207,13 +241,8 @@ const ACTIONS: [Action; 8] = [
     Action::SendFirm,
     Action::Refill,
 ];
-const AGREEMENTS: [Agreement; 5] = [
-    Agreement::Leave,
-    Agreement::Rejoin,
-    Agreement::Handover,
-    Agreement::ColdSolo,
-    Agreement::ColdPair,
-];
+const AGREEMENTS: [Agreement; 5] =
+    [Agreement::Leave, Agreement::Rejoin, Agreement::Handover, Agreement::ColdSolo, Agreement::ColdPair];
 
 /// The disk of each appliance.
 pub const DISKS: PerAppliance<DiskId> = PerAppliance { a: DiskId(0xA), b: DiskId(0xB) };
@@ -222,7 +251,10 @@ const CLUSTER: ClusterId = ClusterId(7);
 impl Explorer {
     /// An explorer that has seen nothing yet.
     pub fn new(bounds: Bounds, tamper: Option<Tamper>) -> Self {
-        assert!(usize::from(bounds.messages) <= MOST_MESSAGES, "at most three messages are kept per direction");
+        assert!(
+            usize::from(bounds.messages) <= MOST_MESSAGES,
+            "at most three messages are kept per direction"
+        );
         Self {
             bounds,
             tamper,
@@ -247,11 +279,11 @@ impl Explorer {
 
     /// The first state.
     pub fn start(&mut self, start: Start) -> World {
-        if start == Start::Pair {
-            return self.begun_pair();
+        if matches!(start, Start::Pair | Start::Solo) {
+            return self.begun(start);
         }
         let conf = match start {
-            Start::Down | Start::Pair => Conf::pair(Epoch(1), ApplianceId::A, DISKS),
+            Start::Down | Start::Pair | Start::Solo => Conf::pair(Epoch(1), ApplianceId::A, DISKS),
             Start::First => Conf::solo(Epoch(1), ApplianceId::A, DISKS.a),
         };
         let record = WitnessRecord {
@@ -273,13 +305,13 @@ impl Explorer {
         });
         let record = self.records.intern(Some(record)).0;
         let witness = self.witnesses.intern(Witness { record, pending: Vec::new() }).0;
-        let newest = if start != Start::First { conf } else { Conf::NONE };
+        let newest = if start == Start::First { Conf::NONE } else { conf };
         let history = self.histories.intern(History { acknowledged: Vec::new(), newest }).0;
         World { nodes, witness, history, net: [[NONE; MOST_MESSAGES]; 2], left: self.bounds }
     }
 
-    /// From the first start to a pair in sync, nothing failing on the way.
-    fn begun_pair(&mut self) -> World {
+    /// From the first start on, nothing failing on the way.
+    fn begun(&mut self, start: Start) -> World {
         let mut world = self.start(Start::First);
         let record = self.witnesses.get(world.witness).record;
         let (a, b) = (0, 1);
@@ -291,19 +323,24 @@ impl Explorer {
         world = self.go(&world, a, Stimulus::Attempt(Action::BeginAlone, NONE));
         world = self.hear_all(&world, b);
         world = self.hear_all(&world, a);
-        world = self.go(&world, a, Stimulus::Attempt(Action::Propose(Agreement::Rejoin), NONE));
-        world = self.hear_all(&world, b);
-        world = self.hear_all(&world, a);
-        world = self.hear_all(&world, b);
-        world = self.hear_all(&world, a);
-        world = self.go(&world, a, Stimulus::Attempt(Action::Sync, record));
+        if start == Start::Pair {
+            world = self.go(&world, a, Stimulus::Attempt(Action::Propose(Agreement::Rejoin), NONE));
+            world = self.hear_all(&world, b);
+            world = self.hear_all(&world, a);
+            world = self.hear_all(&world, b);
+            world = self.hear_all(&world, a);
+            world = self.go(&world, a, Stimulus::Attempt(Action::Sync, record));
+        }
         World { net: [[NONE; MOST_MESSAGES]; 2], left: self.bounds, ..world }
     }
 
     /// The outcome of a stimulus with which nothing goes wrong.
     fn go(&mut self, world: &World, who: usize, stimulus: Stimulus) -> World {
         let mut out = Vec::new();
-        let open = World { left: Bounds { messages: self.bounds.messages, crashes: 0, late: 0, ..self.bounds }, ..*world };
+        let open = World {
+            left: Bounds { messages: self.bounds.messages, crashes: 0, late: 0, ..self.bounds },
+            ..*world
+        };
         let kept = std::mem::replace(&mut self.bounds.messages, 3);
         self.happen(&open, who, stimulus, open.left, &mut out);
         self.bounds.messages = kept;
@@ -486,7 +523,9 @@ impl Explorer {
                     .iter()
                     .map(|message| self.messages.intern(normal_message(message, false)).0)
                     .collect(),
-                write: outcome.write.map(|(expected, record)| (expected, self.records.intern(Some(record)).0)),
+                write: outcome
+                    .write
+                    .map(|(expected, record)| (expected, self.records.intern(Some(record)).0)),
                 crashed: outcome.crashed,
                 cut: outcome.cut,
                 violation: outcome.violation.map(|violation| self.violations.intern(violation).0),
@@ -501,7 +540,14 @@ impl Explorer {
         self.happen_as(world, &World { left, ..*world }, stimulus, step, out);
     }
 
-    fn happen_as(&mut self, from: &World, world: &World, stimulus: Stimulus, step: Step, out: &mut Vec<Next>) {
+    fn happen_as(
+        &mut self,
+        from: &World,
+        world: &World,
+        stimulus: Stimulus,
+        step: Step,
+        out: &mut Vec<Next>,
+    ) {
         let who = step.who;
         let node = world.nodes[who];
         let outcomes = self.driven(node, stimulus);
@@ -516,7 +562,8 @@ impl Explorer {
             step.crashed |= cached.crashed;
             let (crashed, mut violation, write) = (cached.crashed, cached.violation, cached.write);
             if let Some(last) = cached.cut
-                && let Err(lost) = oracle::check_cut(self.facts(node), last, self.histories.get(world.history))
+                && let Err(lost) =
+                    oracle::check_cut(self.facts(node), last, self.histories.get(world.history))
             {
                 violation = Some(self.violations.intern(lost).0);
             }
@@ -603,7 +650,8 @@ impl Explorer {
         for who in 0..2 {
             let outcomes = self.driven(world.nodes[who], Stimulus::Jump);
             if let Some(violation) = outcomes.iter().find_map(|outcome| outcome.violation) {
-                let step = Step { who, stimulus: Some(Stimulus::Jump), crashed: false, fate: None, applies: None };
+                let step =
+                    Step { who, stimulus: Some(Stimulus::Jump), crashed: false, fate: None, applies: None };
                 out.push((*world, step, Err(violation)));
                 return;
             }
@@ -658,7 +706,15 @@ impl Explorer {
         }
     }
 
-    fn write(&mut self, from: &World, world: &World, expected: u64, record: u32, step: Step, out: &mut Vec<Next>) {
+    fn write(
+        &mut self,
+        from: &World,
+        world: &World,
+        expected: u64,
+        record: u32,
+        step: Step,
+        out: &mut Vec<Next>,
+    ) {
         let who = step.who;
         let held = self.record(world).cloned();
         let Some(next) = self.records.get(record).clone() else { return };
@@ -680,7 +736,13 @@ impl Explorer {
         }
         let mut applied = *world;
         self.apply(&mut applied, record);
-        self.happen_as(from, &applied, Stimulus::Written(true), Step { fate: Some(Fate::Applied), ..step }, out);
+        self.happen_as(
+            from,
+            &applied,
+            Stimulus::Written(true),
+            Step { fate: Some(Fate::Applied), ..step },
+            out,
+        );
         let mut silent = applied;
         silent.nodes[who] = self.only(silent.nodes[who], Stimulus::AnswerSent(true));
         self.arrive(from, silent, Step { fate: Some(Fate::AnswerLate), ..step }, out);
@@ -839,11 +901,6 @@ impl Explorer {
         calm.witness = self.witnesses.intern(witness).0;
         calm
     }
-
-    /// Whether an answer is on its way to an appliance.
-    pub fn answer_of(&self, node: u32) -> Option<&Answer> {
-        self.nodes.get(node).answer.as_ref()
-    }
 }
 
 /// The whole oracle on one state: the history with what was newly promised.
@@ -874,7 +931,8 @@ fn is_dead(message: &Message, receiver: &Facts) -> bool {
             let held = |position: &Position| position.lsn == Lsn::ZERO || receiver.log.contains(position);
             let all_held = held(&header.previous) && entries.iter().all(|entry| held(&entry.position()));
             let told = seen.is_some_and(|seen| header.committed <= seen.committed);
-            let beyond = receiver.log.iter().any(|own| own.lsn > header.base && own.epoch < header.conf.epoch());
+            let beyond =
+                receiver.log.iter().any(|own| own.lsn > header.base && own.epoch < header.conf.epoch());
             older || (late && follows && all_held && told && !beyond)
         }
         Message::Acknowledge(answer) => {
@@ -892,7 +950,9 @@ fn is_dead(message: &Message, receiver: &Facts) -> bool {
             proposal.conf.epoch() <= own.max_epoch && own.tent != Some(proposal.conf)
         }
         // It was proposed before it was stored, and nothing is proposed twice.
-        Message::Stored(conf) => seen.and_then(|seen| seen.pending).is_none_or(|(_, pending)| pending != *conf),
+        Message::Stored(conf) => {
+            seen.and_then(|seen| seen.pending).is_none_or(|(_, pending)| pending != *conf)
+        }
         Message::Firm(firm) => {
             firm.conf.epoch() <= own.conf.epoch()
                 && firm.max_epoch <= own.max_epoch
