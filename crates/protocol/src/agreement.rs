@@ -44,7 +44,8 @@ impl Appliance {
             }
             // Everything acknowledged or readable is on the secondary, and from now on must be (traps 12 and 13).
             (Role::Primary(primary), Agreement::Rejoin) => {
-                let ready = conf.is_solo()
+                // Of a pair it renews the agreement, so that an empty witness may be refilled.
+                let ready = (conf.is_solo() || self.witness.absent.is_some())
                     && !primary.offering
                     && primary.follows
                     && primary.matched >= self.committed;

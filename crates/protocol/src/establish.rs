@@ -242,6 +242,7 @@ impl Appliance {
         self.step_down(fx);
         if let Some(leaving) = &mut self.leaving {
             leaving.noted = false; // a note of before is not this position
+            leaving.parted = true;
         }
         self.own.parted = self.own.conf.epoch();
         self.save(AfterSave::CompareAndSet { expected: record.revision, record: next }, fx);

@@ -22,6 +22,8 @@ pub(crate) struct Leaving {
     pub holds_writes: bool,
     /// The LSN is at the witness.
     pub noted: bool,
+    /// It has parted in the course of this shutdown; the witness may not know yet.
+    pub parted: bool,
     /// When it began to wait for nothing but the witness.
     pub witness_since: Option<Instant>,
     /// The handover is in force; the peer may not know yet.
@@ -45,6 +47,7 @@ impl Appliance {
             was_primary,
             holds_writes: was_primary,
             noted: false,
+            parted: false,
             witness_since: None,
             handed_over: false,
         });
@@ -194,7 +197,7 @@ impl Appliance {
     }
 
     fn leave_as_follower(&mut self, leaving: &Leaving, fx: &mut Vec<Effect>) {
-        if self.own.has_parted() && leaving.was_primary {
+        if leaving.parted && self.own.has_parted() {
             if leaving.noted || !self.wait_for_witness(leaving) {
                 return self.stop_noted(leaving.noted, fx);
             }
