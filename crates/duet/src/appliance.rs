@@ -5,7 +5,7 @@ use duet_server::config::{Config, ConfigError, Settings};
 use duet_server::{ExitReason, InitError, Server, StartError};
 
 use crate::cli::{ApplianceArgs, ServeArgs};
-use crate::error::{Exit, Failure};
+use crate::error::{Exit, Failure, without_numbers};
 use crate::logging;
 use crate::signals::{StopRequest, StopRequests};
 use crate::terminal::print;
@@ -51,7 +51,7 @@ fn config_failure(error: &ConfigError, given: Option<&Settings>) -> Failure {
             let flag = field.replace('_', "-");
             Failure::usage(format!("--{flag} {value}: {allowed}"), CONFIG_HELP)
         }
-        _ => Failure::usage(error.to_string(), CONFIG_HELP),
+        _ => Failure::usage(without_numbers(&error.to_string()), CONFIG_HELP),
     }
 }
 
@@ -87,11 +87,11 @@ pub async fn init(args: &ApplianceArgs) -> Result<Exit, Failure> {
 }
 
 fn init_failure(error: &InitError) -> Failure {
-    Failure::new(error.to_string(), error.advice().unwrap_or_default())
+    Failure::new(without_numbers(&error.to_string()), error.advice().unwrap_or_default())
 }
 
 fn start_failure(error: &StartError) -> Failure {
-    Failure::new(error.to_string(), error.advice().unwrap_or_default())
+    Failure::new(without_numbers(&error.to_string()), error.advice().unwrap_or_default())
 }
 
 /// Runs `duet serve` until a soft shutdown is complete.

@@ -98,11 +98,20 @@ pub fn io_words(error: &std::io::Error) -> String {
         ErrorKind::StorageFull => "the disk is full".into(),
         ErrorKind::ReadOnlyFilesystem => "the file system is read-only".into(),
         ErrorKind::NotADirectory => "a part of the path is not a directory".into(),
-        _ => {
-            let text = error.to_string();
-            text.split(" (os error").next().unwrap_or(&text).to_lowercase()
-        }
+        _ => without_numbers(&error.to_string()).to_lowercase(),
     }
+}
+
+/// A text of another crate without the system's error numbers: "... (os error 98)" tells a person nothing.
+pub fn without_numbers(text: &str) -> String {
+    const MARK: &str = " (os error ";
+    let mut kept = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(MARK) {
+        kept.push_str(before);
+        rest = after.split_once(')').map_or("", |(_, after)| after);
+    }
+    kept + rest
 }
 
 #[cfg(test)]
@@ -126,5 +135,10 @@ mod tests {
         let words = io_words(&std::io::Error::from_raw_os_error(28));
         assert_eq!(words, "the disk is full");
         assert!(!io_words(&std::io::Error::from_raw_os_error(24)).contains("os error"));
+        assert_eq!(
+            without_numbers("a: refused (os error 111): is b there? (os error 2)"),
+            "a: refused: is b there?"
+        );
+        assert_eq!(without_numbers("nothing (of that)"), "nothing (of that)");
     }
 }

@@ -235,10 +235,12 @@ impl Pair {
         let primary = self.look().await.primary().map(|report| report.appliance.clone());
         let last = if primary.as_deref() == Some("B") { ApplianceId::B } else { ApplianceId::A };
         for appliance in [last.peer(), last] {
-            if let Some(running) = self.appliance(appliance) {
+            let Some(running) = self.appliance(appliance) else { continue };
+            // One that somebody else has ended before is not stopped here, and its end is not judged here.
+            if running.ended().is_none() {
                 running.terminate();
+                self.wait_stopped(appliance, limit).await?;
             }
-            self.wait_stopped(appliance, limit).await?;
         }
         if let Some(mut witness) = self.witness.take() {
             witness.terminate();

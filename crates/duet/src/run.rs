@@ -16,8 +16,8 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Serve(args) => serving_runtime()?.block_on(appliance::serve(&args)),
         Command::Witness(args) => block_on(witness::run(&args)),
         Command::Status(args) => {
-            let (endpoints, witness) = (endpoints(&args.endpoints)?, witness_place(&args.endpoints)?);
-            block_on(status::run(&endpoints, witness.as_ref(), args.json, args.watch))
+            let (endpoints, configured) = (endpoints(&args.endpoints)?, configured(&args.endpoints)?);
+            block_on(status::run(&endpoints, configured.as_ref(), args.json, args.watch))
         }
         Command::Stop(args) => {
             let endpoints = endpoints(&args.endpoints)?;
@@ -81,12 +81,16 @@ fn endpoints(args: &EndpointArgs) -> Result<Vec<String>, Failure> {
     Ok(given)
 }
 
-/// Where the witness is, if a configuration file tells.
-fn witness_place(args: &EndpointArgs) -> Result<Option<status::WitnessPlace>, Failure> {
+/// What a configuration file tells, if one is given.
+fn configured(args: &EndpointArgs) -> Result<Option<status::Configured>, Failure> {
     let Some(path) = &args.config else { return Ok(None) };
     let args = ApplianceArgs { config: Some(path.clone()), ..ApplianceArgs::default() };
     let config = appliance::config(&args)?;
-    Ok(Some(status::WitnessPlace { cluster: config.cluster, location: config.witness.to_string() }))
+    Ok(Some(status::Configured {
+        appliance: config.appliance.to_string(),
+        cluster: config.cluster,
+        location: config.witness.to_string(),
+    }))
 }
 
 fn version(args: &VersionArgs) -> Exit {

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use duet_witness::server::{ServeError, WitnessServer, WitnessServerConfig};
 
 use crate::cli::WitnessArgs;
-use crate::error::{Exit, Failure};
+use crate::error::{Exit, Failure, without_numbers};
 use crate::logging;
 use crate::signals::StopRequests;
 
@@ -41,6 +41,5 @@ fn failure(error: &ServeError) -> Failure {
         ServeError::Disk { .. } => "check the disk and its free space, then start the witness again",
         _ => "try again",
     };
-    let text = error.to_string();
-    Failure::new(text.split(" (os error").next().unwrap_or(&text), remedy)
+    Failure::new(without_numbers(&error.to_string()), remedy)
 }

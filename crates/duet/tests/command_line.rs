@@ -75,6 +75,37 @@ fn a_witness_that_cannot_start() {
     refuses(&["witness", "--listen", "here", "--data", path(&data)], 2, "--listen here: not an address");
 }
 
+/// A configuration file that nothing is wrong with; its witness does not run.
+fn good_config(dir: &Path, client_port: u16) -> std::path::PathBuf {
+    let port = || duet::process::free_port().expect("a free port");
+    let file = dir.join("a.toml");
+    let text = format!(
+        "cluster = \"test\"\nappliance = \"A\"\ndata = \"{}\"\nclient_listen = \"127.0.0.1:{client_port}\"\n\
+         peer_listen = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\nwitness = \"http://127.0.0.1:{}\"\n",
+        dir.join("data").display(),
+        port(),
+        port(),
+        port()
+    );
+    std::fs::write(&file, text).expect("a file");
+    file
+}
+
+#[test]
+fn an_appliance_that_cannot_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = good_config(dir.path(), taken.local_addr().unwrap().port());
+    refuses(&["serve", "--config", path(&config)], 1, "in use");
+    refuses(&["init", "--config", path(&config)], 1, "the witness");
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let listen = format!("127.0.0.1:{}", duet::process::free_port().unwrap());
+    let data = file.join("x");
+    let args = ["serve", "--config", path(&config), "--client-listen", &listen, "--data", path(&data)];
+    refuses(&args, 1, "data directory");
+}
+
 #[test]
 fn nobody_there() {
     // A port that was free a moment ago, below the range of outgoing connections.

@@ -175,8 +175,8 @@ fn setup_in_words(setup: &Setup) -> String {
     let etcd = setup.etcd_version.as_deref().unwrap_or("not measured");
     let clients = if setup.spread { "spread over all members" } else { "at the leader or primary" };
     format!(
-        "Duet {} ({build}), etcd {etcd}; {} rounds of {} s each, values of {} bytes, {} keys, clients {clients}",
-        setup.duet_version, setup.rounds, setup.seconds, setup.value_size, setup.keys
+        "Duet {} ({build}), etcd {etcd}; rounds of {} s: {}, values of {} bytes, {} keys, clients {clients}",
+        setup.duet_version, setup.seconds, setup.rounds, setup.value_size, setup.keys
     )
 }
 

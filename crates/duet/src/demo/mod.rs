@@ -62,12 +62,14 @@ pub async fn run(args: &DemoArgs) -> Result<Exit, Failure> {
 fn invitation(stage: &Stage, paint: Paint) -> String {
     use duet_protocol::ApplianceId::{A, B};
     let (a, b) = (stage.pair.client_url(A), stage.pair.client_url(B));
+    // As it was called here: after `cargo run` there is no `duet` on the path.
+    let duet = std::env::args().next().unwrap_or_else(|| "duet".into());
     let lines = [
         format!("etcdctl --endpoints {a},{b} put greeting hello"),
         format!("etcdctl --endpoints {b} get greeting"),
         format!("etcdctl --endpoints {a} watch --prefix ''"),
-        format!("duet status --endpoint {a} --endpoint {b} --watch"),
-        format!("duet switchover --endpoint {a}"),
+        format!("{duet} status --endpoint {a} --endpoint {b} --watch"),
+        format!("{duet} switchover --endpoint {a}"),
     ];
     let mut text = format!("\n{}\n\n", paint.bold("The pair is yours now. In another terminal, try:"));
     for line in lines {

@@ -119,7 +119,6 @@ Pair demo: A is primary and alone, B does not answer.
             epoch 5, primary A, in sync A; LSN Y 104 left by B
 
   if A crashes          writes stop until A is back: B does not have everything
-  if B crashes          A goes on alone
   if the witness fails  A goes on
 ",
     );

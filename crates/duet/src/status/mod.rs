@@ -137,24 +137,32 @@ async fn see(url: &str) -> Seen {
     }
 }
 
-/// Where a pair's witness is.
+/// What a configuration file tells even when its appliance does not answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct WitnessPlace {
+pub struct Configured {
+    /// The appliance's letter.
+    pub appliance: String,
     /// The pair's name.
     pub cluster: String,
-    /// "http://..." or "dir:/...".
+    /// Where the witness is: "http://..." or "dir:/...".
     pub location: String,
 }
 
 /// Asks both appliances, and the witness too: where an appliance says it is, else where the configuration says.
-async fn look_everywhere(endpoints: &[String], configured: Option<&WitnessPlace>) -> PairView {
+async fn look_everywhere(endpoints: &[String], configured: Option<&Configured>) -> PairView {
     let mut view = look(endpoints).await;
-    let told = view.speaker().map(|speaker| WitnessPlace {
-        cluster: speaker.cluster.name.clone(),
-        location: speaker.witness.location.clone(),
-    });
-    if let Some(place) = told.as_ref().or(configured) {
-        view.record = Some(match WitnessReader::open(&place.location, &place.cluster) {
+    let place = match (view.speaker(), configured) {
+        (Some(speaker), _) => Some((speaker.witness.location.clone(), speaker.cluster.name.clone())),
+        (None, Some(configured)) => {
+            if let Seen::Down { appliance, .. } = &mut view.first {
+                *appliance = Some(configured.appliance.clone());
+            }
+            Some((configured.location.clone(), configured.cluster.clone()))
+        }
+        (None, None) => None,
+    };
+    if let Some((location, cluster)) = place {
+        view.record = Some(match WitnessReader::open(&location, &cluster) {
             Ok(reader) => reader.read().await,
             Err(reason) => Err(reason),
         });
@@ -218,7 +226,7 @@ fn document(view: &PairView) -> Document<'_> {
 /// Runs `duet status`.
 pub async fn run(
     endpoints: &[String],
-    configured: Option<&WitnessPlace>,
+    configured: Option<&Configured>,
     json: bool,
     watch: bool,
 ) -> Result<Exit, Failure> {

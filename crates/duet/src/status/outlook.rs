@@ -36,9 +36,10 @@ pub fn outlook(primary: &StatusReport) -> Vec<Outlook> {
         ),
     };
     let row = |event: String, then: String| Outlook { event, then };
-    vec![
-        row(format!("if {p} crashes"), primary_lost),
-        row(format!("if {s} crashes"), secondary_lost),
-        row("if the witness fails".into(), witness_lost),
-    ]
+    let mut rows = vec![row(format!("if {p} crashes"), primary_lost)];
+    if primary.peer.connected {
+        rows.push(row(format!("if {s} crashes"), secondary_lost));
+    }
+    rows.push(row("if the witness fails".into(), witness_lost));
+    rows
 }

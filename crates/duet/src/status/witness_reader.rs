@@ -4,6 +4,7 @@ use duet_server::status_report::record_as_json;
 use duet_witness::{ClusterName, ReadOutcome, Register};
 
 use super::Record;
+use crate::error::without_numbers;
 
 /// A reader of one pair's record.
 pub struct WitnessReader {
@@ -29,7 +30,7 @@ impl WitnessReader {
                     .map_err(|_| "the record has another form".into())
             }
             ReadOutcome::Absent => Err("the witness holds no record of this pair".into()),
-            ReadOutcome::Unknown(reason) => Err(reason.to_string()),
+            ReadOutcome::Unknown(reason) => Err(without_numbers(&reason.to_string())),
         }
     }
 }
