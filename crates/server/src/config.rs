@@ -6,7 +6,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-use duet_protocol::ApplianceId;
+use duet_protocol::{ApplianceId, limits};
 use duet_witness::{ClusterName, WitnessUrl};
 use serde::Deserialize;
 
@@ -29,6 +29,8 @@ pub struct Config {
     pub peer: String,
     /// The witness.
     pub witness: WitnessUrl,
+    /// Entries of the log kept for a peer that was away for a short time; one that was away for longer gets a whole copy.
+    pub retain_entries: u64,
 }
 
 /// Why a configuration is not used.
@@ -85,6 +87,8 @@ pub struct Settings {
     pub peer: Option<String>,
     /// "http://host:port" or "dir:/path".
     pub witness: Option<String>,
+    /// See [`Config::retain_entries`]; by default [`duet_protocol::limits::RETAIN_ENTRIES`].
+    pub retain_entries: Option<u64>,
     /// Where the text came from, for messages.
     #[serde(skip)]
     pub source: Source,
@@ -182,6 +186,7 @@ impl Settings {
             peer_listen: self.peer_listen.or(file.peer_listen),
             peer: self.peer.or(file.peer),
             witness: self.witness.or(file.witness),
+            retain_entries: self.retain_entries.or(file.retain_entries),
             source: file.source,
         }
     }
@@ -229,7 +234,18 @@ impl Settings {
         if !client_url.strip_prefix("http://").is_some_and(is_host_and_port) {
             return Err(self.bad("client_url", &client_url, "use \"http://host:port\""));
         }
-        Ok(Config { cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness })
+        let retain_entries = self.retain_entries.unwrap_or(limits::RETAIN_ENTRIES);
+        Ok(Config {
+            cluster,
+            appliance,
+            data,
+            client_listen,
+            client_url,
+            peer_listen,
+            peer,
+            witness,
+            retain_entries,
+        })
     }
 
     fn witness_url(&self) -> Result<WitnessUrl, ConfigError> {
@@ -270,7 +286,7 @@ impl Settings {
 /// Nothing, unless the message is about an unknown field without the list of known ones.
 fn allowed_fields(message: &str) -> &'static str {
     if message.contains("unknown field") && !message.contains("expected") {
-        "; known are cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness"
+        "; known are cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness, retain_entries"
     } else {
         ""
     }

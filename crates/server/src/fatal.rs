@@ -8,7 +8,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use duet_protocol::ReadPermit;
 use tokio::sync::watch;
 
 use crate::error::{ExitReason, StartError};
@@ -40,7 +39,7 @@ impl Fate {
     }
 
     fn end(&self, reason: ExitReason) {
-        self.permit.set(ReadPermit::No);
+        self.permit.bar();
         self.inbox.close();
         self.exit.send_if_modified(|exit| {
             let first = exit.is_none();

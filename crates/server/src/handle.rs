@@ -3,7 +3,7 @@
 //! Keeps S2 on this side of the core: a read is answered only if the permit is in force *after* the state was read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use duet_mvcc::{Applied, Command, Event, Store};
 use duet_protocol::{ApplianceId, ClusterId, DiskId, Epoch, Input, Instant, ReadPermit, RoleName};
@@ -173,13 +173,14 @@ impl ReadGuard {
     /// # Errors
     /// It may not: somebody else may have become primary meanwhile.
     pub fn still_valid(&self) -> Result<(), NotPrimary> {
+        let barred = self.permit.barred.load(Ordering::SeqCst);
         let allowed = match self.permit.until.load(Ordering::SeqCst) {
             PERMIT_NO => false,
             PERMIT_YES => true,
             until => clock::now() < Instant(until),
         };
         let unbroken = self.permit.revocations.load(Ordering::SeqCst) == self.revocations;
-        if allowed && unbroken { Ok(()) } else { Err(NotPrimary) }
+        if allowed && unbroken && !barred { Ok(()) } else { Err(NotPrimary) }
     }
 }
 
@@ -190,12 +191,19 @@ pub(crate) struct PermitCell {
     until: AtomicU64,
     /// How often the permit was taken away: a guard made before that is void even if the permit has come back.
     revocations: AtomicU64,
+    /// The machine room has ended: nothing is allowed any more, whatever else is said.
+    barred: AtomicBool,
 }
 
 const PERMIT_NO: u64 = 0;
 const PERMIT_YES: u64 = u64::MAX;
 
 impl PermitCell {
+    /// No permit is in force from now on.
+    pub(crate) fn bar(&self) {
+        self.barred.store(true, Ordering::SeqCst);
+    }
+
     /// In force for every reader when this returns.
     pub(crate) fn set(&self, permit: ReadPermit) {
         let until = match permit {
@@ -207,55 +215,6 @@ impl PermitCell {
             self.revocations.fetch_add(1, Ordering::SeqCst);
         }
         self.until.store(until, Ordering::SeqCst);
-    }
-}
-
-#[cfg(test)]
-impl Handle {
-    /// A primary without log, peer and witness, for tests of the client API: applies each write at once, in memory.
-    pub(crate) fn single_for_tests() -> Self {
-        use std::time::Duration;
-
-        let identity = Identity {
-            cluster_name: "test".to_owned(),
-            cluster_id: ClusterId(0x7e57),
-            appliance: ApplianceId::A,
-            disk: DiskId(1),
-            client_url: "http://127.0.0.1:1".to_owned(),
-        };
-        let mut view = crate::publisher::Publisher::first_view(&identity);
-        view.role = RoleName::Primary;
-        view.is_primary = true;
-        view.primary = Some(ApplianceId::A);
-        view.primary_client_url = Some(identity.client_url.clone());
-        view.epoch = Epoch(1);
-        let permit = Arc::<PermitCell>::default();
-        permit.set(ReadPermit::Yes);
-        let inner = Inner {
-            identity,
-            inbox: Arc::default(),
-            store: Arc::new(RwLock::new(Store::new(Arc::new(duet_mvcc::EmptySource)))),
-            permit,
-            view: watch::Sender::new(view),
-            event_sink: Arc::default(),
-        };
-        let handle = Self { inner: Arc::new(inner) };
-        let inner = Arc::downgrade(&handle.inner);
-        std::thread::spawn(move || {
-            while let Some(inner) = inner.upgrade() {
-                for write in inner.inbox.take(Duration::from_millis(20), true).writes {
-                    let command = Command::decode(&write.command).unwrap();
-                    let mut applied = inner.store.write().apply(&command);
-                    let events = std::mem::take(&mut applied.events);
-                    let batch = AppliedBatch { events, revision: applied.revision, restored: false };
-                    let _ = write.answer.send(Ok(applied));
-                    if let Some(sink) = &*inner.event_sink.read() {
-                        sink(Arc::new(batch));
-                    }
-                }
-            }
-        });
-        handle
     }
 }
 

@@ -164,7 +164,7 @@ impl Inbox {
     /// With `may_propose` false the writes stay where they are.
     pub(crate) fn take(&self, timeout: Duration, may_propose: bool) -> Gathered {
         let mut waiting = self.waiting.lock();
-        if waiting.is_empty(may_propose) && !timeout.is_zero() {
+        if waiting.is_empty(may_propose) && !timeout.is_zero() && !waiting.closed {
             let _ = self.driver.wait_for(&mut waiting, timeout);
         }
         if waiting.messages.len() >= WAITING_MESSAGES {
@@ -185,6 +185,7 @@ impl Inbox {
         waiting.status.clear();
         drop(waiting);
         self.room_for_messages.notify_all();
+        self.driver.notify_all();
         for write in writes {
             let _ = write.answer.send(Err(WriteError::Stopping));
         }
@@ -207,4 +208,59 @@ fn take_proposal(waiting: &mut Waiting) -> Vec<PendingWrite> {
         return std::mem::take(&mut waiting.writes);
     }
     waiting.writes.drain(..count).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use duet_protocol::Message;
+
+    use super::*;
+
+    fn write(size: usize) -> (PendingWrite, oneshot::Receiver<Result<Applied, WriteError>>) {
+        let (answer, answered) = oneshot::channel();
+        (PendingWrite { command: Bytes::from(vec![0; size]), answer }, answered)
+    }
+
+    #[test]
+    fn writes_are_joined_within_bounds_and_refused_beyond_them() {
+        let inbox = Inbox::default();
+        let mut kept = Vec::new();
+        for _ in 0..WAITING_WRITES {
+            let (write, answered) = write(300);
+            inbox.propose(write).unwrap();
+            kept.push(answered);
+        }
+        assert_eq!(inbox.propose(write(1).0), Err(WriteError::Overloaded));
+        assert_eq!(inbox.propose(write(COMMAND_BYTES + 1).0), Err(WriteError::TooLarge));
+        assert!(inbox.take(Duration::ZERO, false).writes.is_empty(), "not while the disk is behind");
+        let taken = inbox.take(Duration::ZERO, true).writes.len();
+        assert_eq!(taken, PROPOSAL_BYTES / 300);
+        inbox.propose(write(1).0).unwrap();
+        inbox.close();
+        assert_eq!(inbox.propose(write(1).0), Err(WriteError::Stopping));
+        let stopped = kept.iter_mut().filter_map(|answered| answered.try_recv().ok()).count();
+        assert_eq!(stopped, WAITING_WRITES - taken, "whoever waits is told");
+    }
+
+    #[test]
+    fn what_came_before_an_event_is_passed_on_before_it() {
+        let inbox = Inbox::default();
+        assert!(inbox.message(Input::Message(Message::Leave)));
+        inbox.event(Input::Flushed { generation: 0, lsn: Lsn(1) });
+        inbox.event(Input::Flushed { generation: 0, lsn: Lsn(2) });
+        inbox.event(Input::PeerDisconnected);
+        inbox.event(Input::PeerConnected);
+        assert!(inbox.message(Input::Message(Message::Leave)));
+        inbox.event(Input::Shutdown);
+        inbox.event(Input::Shutdown);
+        let expected = [
+            Input::Flushed { generation: 0, lsn: Lsn(2) },
+            Input::Message(Message::Leave),
+            Input::PeerDisconnected,
+            Input::PeerConnected,
+            Input::Message(Message::Leave),
+            Input::Shutdown,
+        ];
+        assert_eq!(inbox.take(Duration::ZERO, true).inputs, expected);
+    }
 }

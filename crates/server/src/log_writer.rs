@@ -89,9 +89,10 @@ pub(crate) struct LogWriter {
     machine: Arc<Machine>,
     preparing: Thread,
     since_prepared: usize,
-    /// Of the last append that is not synced.
+    /// Entries that are not yet written.
+    gathered: Vec<Entry>,
+    /// Of them, or else of what is in the log.
     generation: u64,
-    dirty: bool,
 }
 
 impl LogWriter {
@@ -116,8 +117,8 @@ impl LogWriter {
             machine,
             preparing,
             since_prepared: 0,
+            gathered: Vec::new(),
             generation: 0,
-            dirty: false,
         };
         fate.spawn("log", move || writer.run())
     }
@@ -127,7 +128,7 @@ impl LogWriter {
             for job in jobs {
                 self.carry_out(job)?;
             }
-            self.sync()?;
+            self.settle()?;
         }
         Ok(())
     }
@@ -135,15 +136,11 @@ impl LogWriter {
     fn carry_out(&mut self, job: Job) -> Result<(), LogFailure> {
         match job {
             Job::Append { generation, entries } => {
-                failpoint::reach("log.append.before");
-                self.log.append(&entries)?;
-                failpoint::reach("log.append.after");
                 self.generation = generation;
-                self.dirty = true;
-                self.since_prepared += entries.iter().map(|entry| entry.command.len()).sum::<usize>();
+                self.gathered.extend(entries);
             }
             Job::Truncate { generation, last } => {
-                self.sync()?;
+                self.settle()?;
                 failpoint::reach("log.truncate.before");
                 self.log.truncate(last)?;
                 failpoint::reach("log.truncate.after");
@@ -151,11 +148,11 @@ impl LogWriter {
                 self.flushed(self.log.synced());
             }
             Job::Trim { upto } => {
-                self.sync()?;
+                self.settle()?;
                 self.log.trim(upto)?;
             }
             Job::Install { generation, position, copy } => {
-                self.sync()?;
+                self.settle()?;
                 self.machine.install(copy, position, &mut self.log)?;
                 self.generation = generation;
                 self.inbox.event(Input::SnapshotInstalled(position));
@@ -164,14 +161,19 @@ impl LogWriter {
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), LogFailure> {
-        if !self.dirty {
+    /// Writes and syncs what has gathered.
+    fn settle(&mut self) -> Result<(), LogFailure> {
+        if self.gathered.is_empty() {
             return Ok(());
         }
+        failpoint::reach("log.append.before");
+        self.log.append(&self.gathered)?;
+        failpoint::reach("log.append.after");
+        self.since_prepared += self.gathered.iter().map(|entry| entry.command.len()).sum::<usize>();
+        self.gathered.clear();
         failpoint::reach("log.sync.before");
         let durable = self.log.sync()?;
         failpoint::reach("log.sync.after");
-        self.dirty = false;
         self.flushed(durable);
         if self.since_prepared >= PREPARE_AFTER {
             self.since_prepared = 0;

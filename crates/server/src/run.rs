@@ -331,9 +331,12 @@ impl Room {
         let permit = inner.permit.clone();
         let handle = Handle { inner: Arc::new(inner) };
         let (its_fate, its_link) = (fate.clone(), link.clone());
+        let (appliance, client_url) = (config.appliance, config.client_url.clone());
         // The core is made on its own thread: a violated invariant is a panic, and that thread's panics are reported.
         let drive = move || {
-            let core = Appliance::recover(rand::random(), parts.own_state, recovered, applied, clock::now());
+            let mut core =
+                Appliance::recover(rand::random(), parts.own_state, recovered, applied, clock::now());
+            core.retain(config.retain_entries);
             let driver = Driver {
                 core,
                 own_state: parts.own_state_file,
@@ -361,10 +364,8 @@ impl Room {
                 reason,
             })?;
         tracing::info!(
-            "appliance {} of cluster \"{}\" has started; clients: {}",
-            config.appliance,
-            config.cluster,
-            config.client_url
+            "appliance {appliance} of cluster \"{}\" has started; clients: {client_url}",
+            handle.identity().cluster_name
         );
         let (peer_address, client_address) = (listeners.peer_address, listeners.client_address);
         Ok(Server { handle, fate, link, peer_address, client_address, threads, data, client_port })

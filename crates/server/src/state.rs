@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use duet_mvcc::{Applied, Command, Event, RestoreError, Revision, RevisionSource, SourceError, Store};
-use duet_protocol::{Entry, Input, Lsn, Position, ReadPermit};
+use duet_protocol::{Entry, Input, Lsn, Position};
 use duet_storage::{
     Batch, DataDir, Log, LogReader, ReadError, ReadySnapshot, RecoverError, StateError, StateStore,
 };
@@ -257,7 +257,7 @@ impl Machine {
                 if let Err(error) = &result.result
                     && error.is_fatal()
                 {
-                    self.permit.set(ReadPermit::No);
+                    self.permit.bar();
                     return Err(StateFailure::Apply { lsn: entry.lsn, reason: error.to_string() });
                 }
                 outcome.push((entry.lsn, result));
@@ -423,7 +423,7 @@ struct BarOnPanic<'a>(&'a PermitCell);
 impl Drop for BarOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.set(ReadPermit::No);
+            self.0.bar();
         }
     }
 }
@@ -437,3 +437,6 @@ fn decode(entries: &[Entry]) -> Result<Vec<Command>, StateFailure> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

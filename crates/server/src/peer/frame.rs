@@ -16,8 +16,12 @@ pub(crate) const HEADER_BYTES: usize = 8;
 /// Why no frame could be read. All end the connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FrameError {
-    #[error("the connection ended: {0}")]
-    Ended(io::Error),
+    #[error("it closed the connection")]
+    Closed,
+    #[error("it said nothing for too long")]
+    Silent,
+    #[error("the connection broke: {0}")]
+    Broken(io::Error),
     #[error(
         "a frame of {0} bytes is above the limit of {FRAME_BYTES}: the other side is not a Duet appliance"
     )]
@@ -44,18 +48,26 @@ pub(crate) fn write(buffer: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
 pub(crate) fn read(source: &mut impl Read) -> Result<Bytes, FrameError> {
     let mut length = [0; 4];
     let mut checksum = [0; 4];
-    source.read_exact(&mut length).map_err(FrameError::Ended)?;
-    source.read_exact(&mut checksum).map_err(FrameError::Ended)?;
+    source.read_exact(&mut length).map_err(ended)?;
+    source.read_exact(&mut checksum).map_err(ended)?;
     let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
     if length > FRAME_BYTES {
         return Err(FrameError::TooLarge(length));
     }
     let mut body = vec![0; length];
-    source.read_exact(&mut body).map_err(FrameError::Ended)?;
+    source.read_exact(&mut body).map_err(ended)?;
     if crc32c::crc32c(&body) != u32::from_le_bytes(checksum) {
         return Err(FrameError::Checksum);
     }
     Ok(Bytes::from(body))
+}
+
+fn ended(error: io::Error) -> FrameError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => FrameError::Closed,
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => FrameError::Silent,
+        _ => FrameError::Broken(error),
+    }
 }
 
 #[cfg(test)]
@@ -72,7 +84,7 @@ mod tests {
         assert_eq!(read(&mut source).unwrap(), "one");
         assert_eq!(read(&mut source).unwrap(), "");
         assert_eq!(read(&mut source).unwrap().len(), 100_000);
-        assert!(matches!(read(&mut source), Err(FrameError::Ended(_))));
+        assert!(matches!(read(&mut source), Err(FrameError::Closed)));
     }
 
     #[test]
