@@ -128,7 +128,7 @@ fn main() -> ExitCode {
     );
     if options.ways_out > 0 && options.walks == 0 {
         let every = (report.states / options.ways_out).max(1);
-        let (tried, stuck) = search.ways_out(every, options.ways_out);
+        let (tried, stuck) = search.ways_out(every, options.ways_out, 6);
         println!("availability: {tried} states tried, {} without a way to service", stuck.len());
         report.found.extend(stuck);
     }

@@ -9,11 +9,17 @@
 //! or kept, compare-and-sets applied at once, late or never with their answers lost or late, late reads of the witness,
 //! messages of former lives, promises and leases run out at any time. The oracle is in oracle.rs.
 
+mod arrival;
 mod coverage;
+mod drive;
+mod explorer;
 mod node;
 mod oracle;
 mod pool;
+mod register;
 mod search;
+mod sights;
+mod start;
 mod tamper;
 #[cfg(test)]
 mod tests;
@@ -21,6 +27,7 @@ mod trace;
 mod world;
 
 pub use coverage::Coverage;
+pub use explorer::Explorer;
 pub use search::{Found, Limits, Report, Search};
 pub use tamper::Tamper;
-pub use world::{Bounds, Explorer, Start, World};
+pub use world::{Bounds, Start, World};

@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::explorer::{Explorer, Next};
 use super::pool::Pool;
 use super::tamper::Tamper;
 use super::trace;
-use super::world::{Bounds, Explorer, Next, Start, Step, World};
+use super::world::{Bounds, Start, Step, World};
 
 /// When to stop.
 #[derive(Clone, Copy, Debug)]
@@ -176,15 +177,15 @@ impl Search {
         path
     }
 
-    /// From every `every`-th visited state, with nothing failing any more: is there a way to a serving primary? Gives the
-    /// number of states tried and the first ways into states without one.
-    pub fn ways_out(&mut self, every: usize, most: usize) -> (usize, Vec<Found>) {
+    /// From every `every`-th visited state, with nothing failing any more: do so many attempts lead to a serving primary? Gives
+    /// the number of states tried and the first ways into states without one.
+    pub fn ways_out(&mut self, every: usize, most: usize, attempts: u8) -> (usize, Vec<Found>) {
         let calm = Bounds {
             writes: 0,
             crashes: 0,
             softs: 0,
             leaves: 0,
-            attempts: 6,
+            attempts,
             reconnects: 1,
             late: 0,
             reads: 0,

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use duet_protocol::{Conf, Message};
 
+use super::explorer::Explorer;
 use super::node::{Answer, Op, Stimulus};
 use super::oracle::Facts;
-use super::world::{Explorer, Fate, Step, World};
+use super::world::{Fate, Step, World};
 
 const NAMES: [&str; 2] = ["A", "B"];
 

@@ -1,0 +1,98 @@
+//! Where an exploration starts.
+
+use duet_protocol::{
+    Action, Agreement, ApplianceId, ClusterId, Conf, DiskId, Entry, Epoch, Lsn, OwnState, PerAppliance,
+    WitnessRecord,
+};
+
+use super::explorer::Explorer;
+use super::node::{CURRENT, Node, Stimulus};
+use super::oracle::History;
+use super::world::{Bounds, Fate, MOST_MESSAGES, NONE, Start, Witness, World};
+
+/// The disk of each appliance.
+pub const DISKS: PerAppliance<DiskId> = PerAppliance { a: DiskId(0xA), b: DiskId(0xB) };
+const CLUSTER: ClusterId = ClusterId(7);
+
+impl Explorer {
+    /// The first state.
+    pub fn start(&mut self, start: Start) -> World {
+        if matches!(start, Start::Pair | Start::Solo) {
+            return self.begun(start);
+        }
+        let conf = match start {
+            Start::Down | Start::Pair | Start::Solo => Conf::pair(Epoch(1), ApplianceId::A, DISKS),
+            Start::First => Conf::solo(Epoch(1), ApplianceId::A, DISKS.a),
+        };
+        let record = WitnessRecord {
+            cluster: CLUSTER,
+            revision: CURRENT,
+            writer: ApplianceId::A,
+            conf,
+            part: None,
+            floor: PerAppliance::default(),
+            left: PerAppliance::default(),
+        };
+        let nodes = ApplianceId::ALL.map(|appliance| {
+            let mut own = OwnState::blank(CLUSTER, appliance, *DISKS.get(appliance));
+            if start != Start::First {
+                own.conf = conf;
+                own.max_epoch = conf.epoch();
+            }
+            self.intern(Node::down(own, Vec::<Entry>::new(), Lsn::ZERO))
+        });
+        let record = self.records.intern(Some(record)).0;
+        let witness = self.witnesses.intern(Witness { record, pending: Vec::new() }).0;
+        let newest = if start == Start::First { Conf::NONE } else { conf };
+        let history = self.histories.intern(History { acknowledged: Vec::new(), newest }).0;
+        World { nodes, witness, history, net: [[NONE; MOST_MESSAGES]; 2], left: self.bounds }
+    }
+
+    /// From the first start on, nothing failing on the way.
+    fn begun(&mut self, start: Start) -> World {
+        let mut world = self.start(Start::First);
+        let record = self.witnesses.get(world.witness).record;
+        let (a, b) = (0, 1);
+        world = self.go(&world, a, Stimulus::Restart);
+        world = self.go(&world, b, Stimulus::Restart);
+        world = self.go(&world, a, Stimulus::Jump);
+        world = self.go(&world, b, Stimulus::Jump);
+        world = self.go(&world, a, Stimulus::Attempt(Action::Look, record));
+        world = self.go(&world, a, Stimulus::Attempt(Action::BeginAlone, NONE));
+        world = self.hear_all(&world, b);
+        world = self.hear_all(&world, a);
+        if start == Start::Pair {
+            world = self.go(&world, a, Stimulus::Attempt(Action::Propose(Agreement::Rejoin), NONE));
+            world = self.hear_all(&world, b);
+            world = self.hear_all(&world, a);
+            world = self.hear_all(&world, b);
+            world = self.hear_all(&world, a);
+            world = self.go(&world, a, Stimulus::Attempt(Action::Sync, record));
+        }
+        World { net: [[NONE; MOST_MESSAGES]; 2], left: self.bounds, ..world }
+    }
+
+    /// The outcome of a stimulus with which nothing goes wrong.
+    fn go(&mut self, world: &World, who: usize, stimulus: Stimulus) -> World {
+        let mut out = Vec::new();
+        let open = World {
+            left: Bounds { messages: self.bounds.messages, crashes: 0, late: 0, ..self.bounds },
+            ..*world
+        };
+        let kept = std::mem::replace(&mut self.bounds.messages, 3);
+        self.happen(&open, who, stimulus, open.left, &mut out);
+        self.bounds.messages = kept;
+        out.retain(|(_, step, result)| result.is_ok() && matches!(step.fate, None | Some(Fate::Applied)));
+        out.first().map_or(open, |(next, ..)| *next)
+    }
+
+    fn hear_all(&mut self, world: &World, who: usize) -> World {
+        let messages: Vec<_> = Self::inbox(world, who).collect();
+        let mut next = World { ..*world };
+        next.net[who] = [NONE; MOST_MESSAGES];
+        for message in messages {
+            next = self.go(&next, who, Stimulus::Message(message));
+        }
+        next
+    }
+}
