@@ -72,6 +72,13 @@ pub struct View {
     pub leaving: bool,
 }
 
+impl View {
+    /// Whether anybody takes writes, as far as this appliance knows.
+    pub const fn has_primary(&self) -> bool {
+        self.is_primary || self.primary.is_some()
+    }
+}
+
 /// Writes that were applied together, in order.
 #[derive(Clone, Debug)]
 pub struct AppliedBatch {

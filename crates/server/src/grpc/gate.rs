@@ -18,6 +18,7 @@ use tonic::{Code, Status};
 use super::call::{FORWARDED, requires_leader};
 use super::errors::{ApiError, ELECTION_NOT_BUILT, LOCK_NOT_BUILT, NO_LEADER};
 use super::forward::ANSWERED;
+use super::watch::NO_LEADER_GRACE;
 use super::{Api, MAX_MESSAGE_BYTES};
 
 /// Length of gRPC's prefix of a message: a flag and four bytes of length.
@@ -78,9 +79,13 @@ pub async fn gate(State(api): State<Api>, request: Request, next: Next) -> Respo
         return next.run(request).await;
     }
     let forwarded = request.headers().contains_key(FORWARDED);
-    let refusal = check_method(request.uri().path())
-        .err()
-        .or_else(|| (requires_leader(request.headers()) && !api.has_primary()).then(|| NO_LEADER.into()));
+    let refusal = match check_method(request.uri().path()) {
+        Err(status) => Some(status),
+        Ok(()) if requires_leader(request.headers()) && !api.has_primary_within(NO_LEADER_GRACE).await => {
+            Some(NO_LEADER.into())
+        }
+        Ok(()) => None,
+    };
     let mut response = match refusal {
         Some(status) => status.into_http(),
         None => next.run(request.map(|body| Body::new(SizeGuard::new(body)))).await,

@@ -158,7 +158,13 @@ impl Api {
 
     /// Whether anybody takes writes, as far as this appliance knows.
     pub(crate) fn has_primary(&self) -> bool {
-        let view = self.view();
-        view.is_primary || view.primary.is_some()
+        self.view().has_primary()
+    }
+
+    /// Whether anybody takes writes, or will within `limit`.
+    pub(crate) async fn has_primary_within(&self, limit: Duration) -> bool {
+        let mut view = self.handle().view();
+        let found = view.wait_for(View::has_primary);
+        matches!(tokio::time::timeout(limit, found).await, Ok(Ok(_)))
     }
 }

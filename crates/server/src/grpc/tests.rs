@@ -477,7 +477,7 @@ async fn requests_wait_for_a_primary_and_go_where_it_is() {
 }
 
 #[tokio::test]
-async fn without_a_primary_a_request_ends_at_its_deadline_or_at_once_if_it_insists() {
+async fn without_a_primary_a_request_ends_at_its_deadline_or_sooner_if_it_insists() {
     let machine = Machine::start(ApplianceId::A, ClientPortOptions::default()).await;
     let mut kv = machine.kv().await;
     let mut request = tonic::Request::new(put_request("k", "v"));

@@ -22,8 +22,10 @@ use crate::handle::View;
 /// Responses that wait for one client to read. Few, because one may hold a megabyte.
 const WAITING_RESPONSES: usize = 8;
 
-/// How long a stream that asked for a leader goes on without one; etcd: three election timeouts.
-const NO_LEADER_GRACE: Duration = Duration::from_secs(3);
+/// How long a stream that asked for a leader goes on without one, and how long a new call that asks for one waits for it:
+/// etcd's members believe in a dead leader for a while too, and clients take the refusal of a watch as final. etcd: three
+/// election timeouts.
+pub(super) const NO_LEADER_GRACE: Duration = Duration::from_secs(3);
 
 /// Part of the progress interval by which streams are spread, so that not all of them send at once.
 const PROGRESS_JITTER: f64 = 0.1;
@@ -125,13 +127,13 @@ fn next_progress(interval: Duration) -> Instant {
 
 /// Returns when there has been no primary for [`NO_LEADER_GRACE`].
 async fn without_leader(mut view: watch::Receiver<View>) {
-    let has_leader = |view: &View| view.is_primary || view.primary.is_some();
     loop {
-        if view.wait_for(|view| !has_leader(view)).await.is_err() {
+        if view.wait_for(|view| !view.has_primary()).await.is_err() {
             return std::future::pending().await;
         }
-        let found =
-            tokio::time::timeout(NO_LEADER_GRACE, view.wait_for(has_leader)).await.map(|found| found.is_ok());
+        let found = tokio::time::timeout(NO_LEADER_GRACE, view.wait_for(View::has_primary))
+            .await
+            .map(|found| found.is_ok());
         match found {
             Ok(true) => {}
             Ok(false) => return std::future::pending().await,
