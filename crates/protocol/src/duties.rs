@@ -179,10 +179,9 @@ impl Appliance {
         let grace = primary.since.after(limits::NOTE_GRACE);
         let settled = !self.peer.connected || !self.peer_is_leaving() || self.due(grace);
         let outdated = self.witness.last.as_ref().is_none_or(|(record, _)| self.needs_sync(record));
-        if self.act(Action::Refill, fx) {
-            return;
-        }
-        if outdated && settled {
+        if self.may_refill() {
+            self.ask_paced(Action::Refill, limits::WITNESS_RETRY, fx);
+        } else if outdated && settled {
             self.ask_paced(Action::Sync, limits::WITNESS_RETRY, fx);
         } else {
             self.ask_paced(Action::Look, limits::WITNESS_INTERVAL, fx);

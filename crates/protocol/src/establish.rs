@@ -329,7 +329,12 @@ impl Appliance {
                 }
             }
             // Read it again at once before the next attempt.
-            WitnessWrite::Mismatch => self.witness.asked = None,
+            WitnessWrite::Mismatch => {
+                self.witness.asked = None;
+                if action == Action::Refill {
+                    self.witness.absent = None; // there is a record after all
+                }
+            }
             WitnessWrite::Unknown => self.witness.reachable = false,
         }
     }

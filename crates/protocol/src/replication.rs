@@ -484,7 +484,10 @@ impl Appliance {
 
     /// The log below a durable checkpoint may go, but for what a peer that was away for a short time will want.
     pub(crate) fn on_checkpointed(&mut self, lsn: Lsn, fx: &mut Vec<Effect>) {
-        assert!(lsn <= self.applied, "only applied entries are in a checkpoint");
+        if lsn > self.committed {
+            return; // of a copy whose installation is not reported yet
+        }
+        self.applied = self.applied.max(lsn); // the report of that may come later
         self.checkpointed = self.checkpointed.max(lsn);
         let upto = Lsn(self.checkpointed.0.min(self.log.last_lsn().0.saturating_sub(self.retained)));
         // What is written while a copy is on its way must still be there when it has arrived.

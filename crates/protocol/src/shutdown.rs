@@ -72,7 +72,8 @@ impl Appliance {
         if leaving.stop && self.due(leaving.since.after(limits::SHUTDOWN)) {
             return self.stop("The soft shutdown took too long: it stops without more.", fx);
         }
-        let given_up = !leaving.stop && self.due(leaving.since.after(limits::HANDOVER));
+        let given_up =
+            !leaving.stop && (!self.own.conf.is_pair() || self.due(leaving.since.after(limits::HANDOVER)));
         match &self.role {
             Role::Primary(_) if given_up => {
                 self.cancel(fx);
@@ -83,9 +84,10 @@ impl Appliance {
             }
             Role::Primary(_) if self.own.conf.is_pair() => self.leave_as_paired_primary(&leaving, fx),
             Role::Primary(_) => self.leave_as_solo_primary(&leaving, fx),
+            // Switched over (or deposed meanwhile): an ordinary follower, which tells its peer what is in force.
+            Role::Follower(_) if !leaving.stop => self.leaving = None,
             Role::Follower(_) if leaving.handed_over => self.leave_after_handover(&leaving, fx),
-            Role::Follower(_) if leaving.stop => self.leave_as_follower(&leaving, fx),
-            Role::Follower(_) => self.leaving = None,
+            Role::Follower(_) => self.leave_as_follower(&leaving, fx),
             Role::Elect | Role::Stopped => {}
         }
     }
@@ -172,14 +174,6 @@ impl Appliance {
 
     fn leave_after_handover(&mut self, leaving: &Leaving, fx: &mut Vec<Effect>) {
         let followed = matches!(&self.role, Role::Follower(follower) if follower.leader.is_some());
-        if !leaving.stop {
-            if followed {
-                self.leaving = None;
-            } else {
-                self.tell_paced(fx);
-            }
-            return;
-        }
         if followed {
             self.hint_at_leaving(fx);
         } else if self.peer.connected {
