@@ -405,7 +405,11 @@ impl World {
         }
         self.note(|| format!("{to} hears from the witness: {}", outcome(&answer)));
         match answer {
-            Answer::Read(outcome) => self.input(to, Input::WitnessRead { ticket, outcome }),
+            Answer::Read(outcome) => {
+                self.reading = true;
+                self.input(to, Input::WitnessRead { ticket, outcome });
+                self.reading = false;
+            }
             Answer::Written(outcome) => self.input(to, Input::WitnessWritten { ticket, outcome }),
         }
     }

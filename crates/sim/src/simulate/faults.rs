@@ -84,7 +84,7 @@ impl World {
                 self.schedule(lasts, Event::DiskQuick { id });
                 return true;
             }
-            Fault::DiskReplaced => return self.replace_disk_at_random(id),
+            Fault::DiskLost => return self.take_disk_away(id),
             Fault::ClockRate => {
                 self.retune_clocks();
                 return true;
@@ -93,22 +93,38 @@ impl World {
         runs
     }
 
-    /// Only while nothing but this disk would be lost with it: the peer serves, by a configuration that nothing under
-    /// way can change any more.
-    fn replace_disk_at_random(&mut self, id: ApplianceId) -> bool {
-        let peer = id.peer();
-        let down = self.machines.get(id).down_since.is_some_and(|since| since + 13 * SECOND < self.now);
-        let Some(status) = self.status(peer) else { return false };
-        let conf = status.own.conf;
-        let serves =
-            status.role == RoleName::Primary && status.pending.is_none() && self.own(peer).conf == conf;
-        let settled = self.newest() == conf && conf.is_solo();
-        let known = self.record().is_some_and(|record| record.conf == conf);
-        let may = down && serves && settled && known && self.options.lossy.is_none();
-        if may {
-            self.replace_disk(id);
+    /// The machine stays down until every request it made is settled; then its disk is blank, or has lost writes.
+    fn take_disk_away(&mut self, id: ApplianceId) -> bool {
+        if self.machines.get(id).held_down || self.options.lossy.is_some() {
+            return false;
         }
-        may
+        self.crash(id, true);
+        self.machines.get_mut(id).held_down = true;
+        self.schedule(13 * SECOND, Event::DiskBack { id });
+        true
+    }
+
+    /// Only while nothing but this disk is lost with it: the peer serves, by a configuration that nothing under way can
+    /// change any more.
+    pub(crate) fn on_disk_back(&mut self, id: ApplianceId) {
+        if !self.machines.get(id).held_down {
+            return;
+        }
+        self.machines.get_mut(id).held_down = false;
+        let peer = id.peer();
+        let settled = self.status(peer).is_some_and(|status| {
+            let conf = status.own.conf;
+            let serves = status.role == RoleName::Primary && status.pending.is_none();
+            let known = self.record().is_some_and(|record| record.conf == conf);
+            serves && known && self.own(peer).conf == conf && self.newest() == conf && conf.is_solo()
+        });
+        if settled && self.random.chance(500) {
+            self.replace_disk(id);
+        } else if settled {
+            let count = self.random.within((1, 20));
+            self.lose_writes(id, count);
+        }
+        self.start(id);
     }
 
     /// The witness's record is lost.
@@ -163,6 +179,7 @@ impl World {
             self.witness_back(Some(id));
             self.uncut(id);
             self.machines.get_mut(id).slow_disk = None;
+            self.machines.get_mut(id).held_down = false;
             let now = self.now;
             if let Some(process) = &mut self.machines.get_mut(id).process
                 && process.stalled_until.is_some()

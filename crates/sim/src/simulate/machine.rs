@@ -56,10 +56,10 @@ pub struct Machine {
     pub clock: Clock,
     pub disk: Disk,
     pub process: Option<Process>,
-    /// Since when there is no process.
-    pub down_since: Option<Time>,
     /// The time of one fsync while the disk is slow.
     pub slow_disk: Option<(Time, Time)>,
+    /// It is being repaired: nobody starts the process.
+    pub held_down: bool,
 }
 
 impl Machine {

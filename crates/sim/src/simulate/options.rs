@@ -24,7 +24,7 @@ pub enum Fault {
     WitnessLate,
     WitnessWiped,
     SlowDisk,
-    DiskReplaced,
+    DiskLost,
     ClockRate,
 }
 
@@ -47,7 +47,7 @@ impl Fault {
         Self::WitnessLate,
         Self::WitnessWiped,
         Self::SlowDisk,
-        Self::DiskReplaced,
+        Self::DiskLost,
         Self::ClockRate,
     ];
 }

@@ -199,11 +199,8 @@ impl World {
                 (false, false) => Mark::PrimaryTook,
             };
             self.marks.reach(mark);
-            if mark == Mark::PrimaryTook && self.status(id).is_some_and(|status| status.witness_reachable) {
-                let learned = self.witness.history.last().is_some_and(|(at, _)| *at + SECOND < self.now);
-                if learned {
-                    self.marks.reach(Mark::TakeLearned);
-                }
+            if mark == Mark::PrimaryTook && self.reading {
+                self.marks.reach(Mark::TakeLearned);
             }
         }
         if old.tent != new.tent {
@@ -242,6 +239,7 @@ impl World {
             ("It shut down last", Mark::WaitParted),
             ("Neither the other", Mark::WaitSilent),
             ("holds no record", Mark::WaitAbsent),
+            ("have lost writes", Mark::WaitDamaged),
             ("has lost writes", Mark::WaitDamaged),
             ("is not this pair's data", Mark::WaitDiverged),
         ];

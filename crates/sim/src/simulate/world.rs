@@ -41,6 +41,7 @@ pub(crate) enum Event {
     WitnessBack { id: Option<ApplianceId> },
     WitnessQuick,
     DiskQuick { id: ApplianceId },
+    DiskBack { id: ApplianceId },
     ClientActs { client: usize },
     ClientArrives { id: ApplianceId, operations: Vec<OperationId>, read: bool },
     ReadChecked { id: ApplianceId, life: u64, operation: OperationId, begun: Time, floor: Lsn, lsn: Lsn },
@@ -78,6 +79,8 @@ pub struct World {
     pub(crate) link: Link,
     pub(crate) witness: Witness,
     pub(crate) witness_late: bool,
+    /// What is being handled is the answer to a read of the witness.
+    pub(crate) reading: bool,
     pub(crate) oracle: Oracle,
     pub(crate) clients: Vec<Client>,
     pub(crate) operations: Vec<Operation>,
@@ -125,8 +128,8 @@ impl World {
                 clock: Clock::new(0, random.within((0, 100 * SECOND)), drift),
                 disk: Disk::with_history(own, base),
                 process: None,
-                down_since: Some(0),
                 slow_disk: None,
+                held_down: false,
             }
         };
         let machines = PerAppliance { a: machine(ApplianceId::A), b: machine(ApplianceId::B) };
@@ -150,6 +153,7 @@ impl World {
             link: Link::default(),
             witness: Witness::new(Some(record)),
             witness_late: false,
+            reading: false,
             oracle: Oracle::new(base, conf),
             clients,
             operations: Vec::new(),
@@ -277,6 +281,7 @@ impl World {
             Event::WitnessBack { id } => self.witness_back(id),
             Event::WitnessQuick => self.witness_late = false,
             Event::DiskQuick { id } => self.machines.get_mut(id).slow_disk = None,
+            Event::DiskBack { id } => self.on_disk_back(id),
             Event::ClientActs { client } => self.on_client(client),
             Event::ClientArrives { id, operations, read } => self.on_client_arrival(id, operations, read),
             Event::ReadChecked { id, life, operation, begun, floor, lsn } => {
@@ -304,7 +309,7 @@ impl World {
     /// Starts the process, if it does not run.
     pub fn start(&mut self, id: ApplianceId) {
         let machine = self.machines.get_mut(id);
-        if machine.process.is_some() {
+        if machine.process.is_some() || machine.held_down {
             return;
         }
         self.lives += 1;
@@ -332,7 +337,6 @@ impl World {
             tick_at: None,
             leaving_since: None,
         });
-        machine.down_since = None;
         self.note(|| format!("{id} starts"));
         let checkpoint = self.random.within(self.options.checkpoint);
         self.schedule(checkpoint, Event::Checkpoint { id, life });
@@ -350,7 +354,6 @@ impl World {
 
     pub(crate) fn end_process(&mut self, id: ApplianceId, power: bool) {
         let Some(process) = self.machines.get_mut(id).process.take() else { return };
-        self.machines.get_mut(id).down_since = Some(self.now);
         for operation in process.writers.values().chain(&process.proposing) {
             self.tell_unknown(*operation);
         }
@@ -451,7 +454,10 @@ impl World {
         let machine = self.machines.get_mut(id);
         assert!(machine.process.is_none(), "writes are lost while the process is down");
         machine.disk.lose(count);
-        self.excused = Some(id);
+        // Only a member has promised to hold anything.
+        if self.oracle.newest.has(id, self.own(id).disk) {
+            self.excused = Some(id);
+        }
         self.note(|| format!("{id} has lost its last {count} entries"));
     }
 
