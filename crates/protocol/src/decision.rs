@@ -67,6 +67,8 @@ pub enum WitnessSeen {
     Silent,
     /// It answers and has no record.
     Absent,
+    /// It holds the record of another pair.
+    Foreign,
     /// This appliance was in sync: it may ask to be primary alone.
     Member,
     /// The peer shut down last at this very position: the same.
@@ -213,6 +215,14 @@ pub const TABLE: &[Row] = &[
         reason: "Its data equals what the other had when it shut down last: it asks the witness to be primary alone.",
     },
     Row {
+        name: "foreign",
+        when: |s| s.witness == WitnessSeen::Foreign,
+        condition: "the witness holds the record of another pair",
+        then: Move::Wait,
+        reason: "The witness holds the record of another pair: either this data does not belong here, or the witness's address \
+                 is wrong. Check both.",
+    },
+    Row {
         name: "alone",
         when: |s| s.alone == Alone::May,
         condition: "this one alone was in sync and has not parted",
@@ -305,6 +315,7 @@ impl Appliance {
             Inquiry::Unasked => WitnessSeen::Unasked,
             Inquiry::Silent => WitnessSeen::Silent,
             Inquiry::Absent => WitnessSeen::Absent,
+            Inquiry::Foreign => WitnessSeen::Foreign,
             Inquiry::Answered => self.witness_seen(),
         };
         let peer = if follower.leader.is_some() { PeerSeen::Primary } else { self.peer_seen(follower) };

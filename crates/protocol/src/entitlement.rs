@@ -40,9 +40,10 @@ impl Entitlement {
         // Equality counts only while the witness itself holds the newest configuration (trap 20).
         let part =
             record.part.filter(|_| record.conf == newest && record.conf.primary() == own.appliance.peer());
-        let equal = part == Some(position) && !own.conf.is_none();
+        // An empty log equals nobody: a blank disk never wins, however empty the other was.
+        let equal = part == Some(position) && position.lsn > Lsn::ZERO;
         if !member && !equal {
-            return Self::Barred(if own.conf.is_none() && log.last_lsn() == Lsn::ZERO {
+            return Self::Barred(if log.last_lsn() == Lsn::ZERO {
                 Bar::Blank
             } else {
                 match part {

@@ -132,7 +132,12 @@ impl Appliance {
                 self.note_inquiry(Inquiry::Absent);
                 return;
             }
-            WitnessRead::Record(_) | WitnessRead::Unknown => {
+            WitnessRead::Record(_) | WitnessRead::Foreign => {
+                self.witness.reachable = false;
+                self.note_inquiry(Inquiry::Foreign);
+                return;
+            }
+            WitnessRead::Unknown => {
                 self.witness.reachable = false;
                 self.note_inquiry(Inquiry::Silent);
                 return;

@@ -71,6 +71,8 @@ pub enum WitnessRead {
     Record(WitnessRecord),
     /// The witness answered and holds no record for this pair: counts as unreachable, but can be refilled.
     Absent,
+    /// The record of another pair: one of the two does not belong here.
+    Foreign,
     /// No answer, or one that cannot be trusted.
     Unknown,
 }

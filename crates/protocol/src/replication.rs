@@ -326,7 +326,12 @@ impl Appliance {
         let last = self.log.last_lsn();
         let Some(own) = self.log.at(previous.lsn) else { return Some(last.next()) };
         if own.epoch != previous.epoch {
-            return Some(self.log.first_of_epoch_at(previous.lsn));
+            if previous.lsn <= self.committed {
+                self.diverge(previous.lsn, fx);
+                return None;
+            }
+            // Not from further back than it may differ (P7).
+            return Some(self.log.first_of_epoch_at(previous.lsn).max(self.committed.next()));
         }
         if own.digest != previous.digest {
             self.diverge(previous.lsn, fx);
@@ -335,14 +340,14 @@ impl Appliance {
         None
     }
 
-    /// P6 does not hold between the two logs: one of them is not of this pair's history. Nothing is taken any more.
+    /// P6 or P7 does not hold between the two logs: one of them is not of this pair's history. Nothing is taken any more.
     fn diverge(&mut self, lsn: Lsn, fx: &mut Vec<Effect>) {
         let Role::Follower(follower) = &mut self.role else { return };
         if follower.diverged.is_none() {
             follower.diverged = Some(lsn);
             fx.push(Effect::Explain(alloc::format!(
-                "The entry at LSN {lsn} has the same epoch as the primary's but another history: this data is not this \
-                 pair's, or was changed. Nothing is copied over it."
+                "The entry at LSN {lsn} contradicts the primary's history: this data is not this pair's, or was changed. \
+                 Nothing is copied over it."
             )));
         }
     }
@@ -411,8 +416,7 @@ impl Appliance {
     fn truncate(&mut self, last: Lsn, fx: &mut Vec<Effect>) {
         assert!(matches!(self.role, Role::Follower(_)), "P7: a primary never truncates");
         if last < self.committed {
-            fx.push(Effect::Halt("P7: the primary's history contradicts entries that were committed here"));
-            return;
+            return self.diverge(last.next(), fx); // P7: what was committed here is never truncated
         }
         self.log.truncate(last);
         self.generation += 1;
@@ -451,8 +455,10 @@ impl Appliance {
     // ---- copies and trimming ----
 
     pub(crate) fn on_snapshot(&mut self, epoch: Epoch, position: Position, fx: &mut Vec<Effect>) {
-        // Never over entries this log holds: they may have been acknowledged.
-        let wanted = epoch == self.own.conf.epoch() && position.lsn > self.log.last_lsn();
+        // Never over entries this log shares with the primary's: they may have been acknowledged.
+        let dead =
+            self.log.at(position.lsn).is_some_and(|own| own != position && position.lsn > self.committed);
+        let wanted = epoch == self.own.conf.epoch() && (position.lsn > self.log.last_lsn() || dead);
         match &mut self.role {
             Role::Follower(follower)
                 if wanted && follower.installing.is_none() && follower.leader.is_some() =>

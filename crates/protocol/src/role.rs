@@ -54,6 +54,8 @@ pub(crate) enum Inquiry {
     Silent,
     /// It answered and has no record.
     Absent,
+    /// It answered with the record of another pair.
+    Foreign,
     /// It answered; the record is in `WitnessPort::last`.
     Answered,
 }
