@@ -7,6 +7,7 @@
 
 mod routes;
 mod store;
+mod trial;
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -15,6 +15,7 @@ use redb::{Builder, Database, ReadableDatabase, ReadableTable, ReadableTableMeta
 use tokio::sync::{mpsc, oneshot};
 
 use super::ServeError;
+use super::trial::Trial;
 use crate::register::draw_nonce;
 use crate::stored::{Stored, StoredError};
 use crate::{ClusterName, Version};
@@ -178,12 +179,9 @@ impl DataFile {
         if !path.try_exists().map_err(failed)? {
             make(directory)?;
         }
-        let database = Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            // Damage is found now, not when a pair needs the record. A full file takes about a second.
-            .set_check_integrity_on_open(true)
-            .open(&path)
-            .map_err(|error| cannot_open(&path, error))?;
+        check_unchanged(&path)?;
+        let open = Builder::new().set_cache_size(CACHE_BYTES).open(&path);
+        let database = open.map_err(|error| cannot_open(&path, error))?;
         let incarnation = check(&path, &database)?;
         Ok(Self { database, incarnation, _lock: lock })
     }
@@ -229,6 +227,23 @@ fn fill(path: &Path, incarnation: &str) -> Result<(), redb::Error> {
     }
     transaction.commit()?;
     Ok(())
+}
+
+/// Checks the whole file and changes nothing. Damage is found now, not when a pair needs the record; a full file takes about
+/// a second.
+fn check_unchanged(path: &Path) -> Result<(), ServeError> {
+    let trial =
+        Trial::open(path).map_err(|source| ServeError::Directory { directory: path.to_owned(), source })?;
+    if trial.is_empty() {
+        let message = "it is empty".to_owned();
+        return Err(ServeError::Damaged { file: path.to_owned(), message });
+    }
+    let database = Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .set_check_integrity_on_open(true)
+        .create_with_backend(trial)
+        .map_err(|error| cannot_open(path, error))?;
+    check(path, &database).map(drop)
 }
 
 /// Checks the format and returns the incarnation.

@@ -53,23 +53,35 @@ async fn a_directory_that_cannot_be_used() {
 #[tokio::test]
 async fn a_damaged_file_is_refused_and_left_alone() {
     let directory = TempDir::new().unwrap();
-    Running::start(directory.path()).await.stop().await;
+    let running = Running::start(directory.path()).await;
     let path = directory.path().join("witness.redb");
+    // As a crash leaves it: the engine would repair it.
+    let crashed = fs::read(&path).unwrap();
+    running.stop().await;
     let whole = fs::read(&path).unwrap();
-    let mut flipped = whole.clone();
-    for byte in &mut flipped[4096..] {
-        *byte ^= 0x55;
+    assert!(whole != crashed);
+    let flipped = |whole: &[u8]| {
+        let mut flipped = whole.to_vec();
+        for byte in &mut flipped[4096..] {
+            *byte ^= 0x55;
+        }
+        flipped
+    };
+    let mut all = vec![vec![], whole[..100].to_vec(), b"this is no database".repeat(1000)];
+    for whole in [&whole, &crashed] {
+        all.extend([whole[..whole.len() / 2].to_vec(), whole[..whole.len() - 4096].to_vec(), flipped(whole)]);
     }
-    let garbage = b"this is no database".repeat(1000);
-    for damaged in [vec![], whole[..whole.len() / 2].to_vec(), whole[..100].to_vec(), flipped, garbage] {
+    for damaged in all {
         fs::write(&path, &damaged).unwrap();
         let error = refused(directory.path()).await;
         assert!(matches!(error, ServeError::Damaged { .. }), "{} bytes: {error:?}", damaged.len());
         assert!(error.to_string().contains("check the disk"), "{error}");
         assert!(fs::read(&path).unwrap() == damaged, "{} bytes: the file was changed", damaged.len());
     }
-    fs::write(&path, &whole).unwrap();
-    Running::start(directory.path()).await.stop().await;
+    for sound in [whole, crashed] {
+        fs::write(&path, sound).unwrap();
+        Running::start(directory.path()).await.stop().await;
+    }
 }
 
 #[tokio::test]
