@@ -288,6 +288,10 @@ fn look(disk: &dyn Disk, path: &Path) -> Result<Found, DataDirError> {
         Err(error) if is_refused(&error) => {
             return Err(DataDirError::NotWritable { path: path.to_owned() });
         }
+        // A file stands where a directory above it should.
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            return Err(DataDirError::NotADirectory { path: parent_of(path).to_owned() });
+        }
         kind => match kind.at("look at", path)? {
             None => return Ok(Found::Nothing),
             Some(PathKind::Directory) => {}

@@ -9,6 +9,7 @@ mod backend;
 mod snapshot;
 
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
@@ -44,7 +45,7 @@ const META: &str = "meta";
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The engine failed; `operation` says at what.
-    #[error("the state store failed to {operation}: {source}")]
+    #[error("the state store (data.redb) failed to {operation}: {source}")]
     Engine {
         /// What was tried.
         operation: &'static str,
@@ -58,7 +59,7 @@ pub enum StateError {
         operation: &'static str,
     },
     /// What is stored contradicts itself: get a whole copy from the peer.
-    #[error("the state store is damaged: {reason}")]
+    #[error("the state store (data.redb) is damaged: {reason}")]
     Damaged {
         /// What is wrong.
         reason: &'static str,
@@ -248,6 +249,12 @@ impl StateError {
         match error {
             redb::Error::Io(error) if crate::failure::is_disk_full(&error) => Self::DiskFull { operation },
             redb::Error::Corrupted(_) => Self::Damaged { reason: "the engine found it corrupted" },
+            // The engine's word for a foreign or shortened file.
+            redb::Error::Io(error)
+                if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+            {
+                Self::Damaged { reason: "it is no database, or was cut short" }
+            }
             error => Self::Engine { operation, source: Box::new(error) },
         }
     }

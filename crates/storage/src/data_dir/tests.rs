@@ -45,6 +45,18 @@ fn a_directory_is_created_once_and_locked() {
 }
 
 #[test]
+fn a_file_above_the_directory_is_named() {
+    let parent = tempfile::tempdir().unwrap();
+    let file = parent.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    for outcome in
+        [DataDir::is_blank(&RealDisk, &file.join("data")), DataDir::exists(&RealDisk, &file.join("data"))]
+    {
+        assert!(matches!(outcome, Err(DataDirError::NotADirectory { path }) if path == file));
+    }
+}
+
+#[test]
 fn what_is_not_ours_is_left_alone() {
     let disk = FaultDisk::new();
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());

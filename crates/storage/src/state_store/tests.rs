@@ -152,3 +152,21 @@ fn an_error_of_the_engine_is_final() {
     assert!((1..=2).contains(&found));
     assert_holds(&store, found);
 }
+
+#[test]
+fn a_file_that_is_no_database_is_damaged_and_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("data.redb");
+    let disk: Arc<dyn Disk> = Arc::new(crate::RealDisk);
+    drop(StateStore::open(Arc::clone(&disk), &path, 1 << 20).unwrap());
+    let good = std::fs::read(&path).unwrap();
+    for bytes in [&[0x55; 70_000][..], &good[..100], &good[..good.len() / 2], b""] {
+        std::fs::write(&path, bytes).unwrap();
+        let error = StateStore::open(Arc::clone(&disk), &path, 1 << 20).unwrap_err();
+        assert!(matches!(error, StateError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("data.redb"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "left as it is");
+    }
+    std::fs::write(&path, good).unwrap();
+    StateStore::open(disk, &path, 1 << 20).unwrap();
+}
