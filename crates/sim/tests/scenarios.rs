@@ -1,5 +1,6 @@
 //! Stories with the core's own duties in simulated time: the requirements R3-R10, planned work under load, and the faults
-//! people meet. Each test says what a person would see.
+//! people meet. Each test says what a person would see. With DUET_TRACE=1 in the environment a failure prints the events
+//! that led to it.
 
 use duet_protocol::ApplianceId::{A, B};
 use duet_protocol::{ApplianceId, Lsn, RoleName};
@@ -7,7 +8,9 @@ use duet_sim::simulate::{Ask, Fate, MILLI, Options, SECOND, Time, World};
 
 fn pair_of(seed: u64, options: Options) -> World {
     let mut world = World::new(seed, options);
-    world.record_trace();
+    if std::env::var_os("DUET_TRACE").is_some() {
+        world.record_trace();
+    }
     world.start_both();
     assert_eq!(world.primary(), Some(A), "{}", world.report());
     world

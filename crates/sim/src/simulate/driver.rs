@@ -498,6 +498,7 @@ fn outcome(answer: &Answer) -> String {
     match answer {
         Answer::Read(WitnessRead::Record(record)) => format!("record {}: {}", record.revision, record.conf),
         Answer::Read(WitnessRead::Absent) => "no record".into(),
+        Answer::Read(WitnessRead::Foreign) => "another pair's record".into(),
         Answer::Read(WitnessRead::Unknown) => "nothing".into(),
         Answer::Written(WitnessWrite::Swapped) => "swapped".into(),
         Answer::Written(WitnessWrite::Mismatch) => "not swapped".into(),
