@@ -244,8 +244,10 @@ impl Appliance {
 
     /// An appliance that is not primary tells an idle peer where it stands.
     fn duty_of_telling(&mut self, fx: &mut Vec<Effect>) {
-        let led = matches!(&self.role, Role::Follower(follower) if follower.leader.is_some());
-        if self.peer.connected && !led {
+        // One that takes no entries does not answer appends either: it says that it is there.
+        let answers = matches!(&self.role, Role::Follower(follower)
+            if follower.leader.is_some() && follower.installing.is_none() && follower.diverged.is_none());
+        if self.peer.connected && !answers {
             self.tell_paced(fx);
         }
     }

@@ -64,8 +64,9 @@ pub const WINDOW_ENTRIES: u64 = 16_384;
 /// Bytes of commands in one append: one network write, one fsync at the peer.
 pub const APPEND_BYTES: u64 = 1 << 20;
 
-/// Bytes of commands in flight to the peer beyond what it has acknowledged.
-pub const WINDOW_BYTES: u64 = 16 << 20;
+/// Bytes of commands in flight to the peer beyond what it has acknowledged. Heartbeats queue behind them, so on a link slower
+/// than 200 Mbit/s a saturated pair may lose its read lease for moments (reads wait, nothing is wrong).
+pub const WINDOW_BYTES: u64 = 4 << 20;
 
 /// A secondary this close behind a busy solo primary is let catch up by holding back acknowledgements for a round trip;
 /// otherwise it would run after the last LSN for ever.

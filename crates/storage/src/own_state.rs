@@ -124,6 +124,9 @@ impl OwnStateFile {
             Defect::Newer(format) => OwnStateError::NewerFormat { path: path.clone(), format },
         })?;
         assert!(encode(&state, generation) == bytes, "a loaded state encodes to what was loaded");
+        // A process that was killed between rename and sync left a name that is there and not durable: the appliance would act
+        // on this state without saving it again, and a power cut would bring the older one back.
+        disk.sync_dir(directory).at("sync", directory)?;
         let directory = directory.to_owned();
         Ok((Self { disk, directory, generation, older, poisoned: false }, state))
     }

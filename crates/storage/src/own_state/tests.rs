@@ -123,3 +123,26 @@ fn a_failed_save_is_final() {
         assert!(matches!(file.save(&state(2)), Err(OwnStateError::Poisoned)));
     }
 }
+
+/// The process is killed at any step of saving and started again: what it then acts on survives a power cut, although it is not
+/// saved again.
+#[test]
+fn a_state_that_was_loaded_is_durable() {
+    for step in 1.. {
+        let disk = FaultDisk::new();
+        let mut file = OwnStateFile::create(Arc::new(disk.clone()), &directory(), &state(1)).unwrap();
+        disk.fail_operation(step, io::ErrorKind::Interrupted, true);
+        let _ = file.save(&state(2));
+        let triggered = !disk.is_fault_pending();
+        drop(file);
+        disk.clear_faults();
+        let (_, acted_on) = OwnStateFile::load(Arc::new(disk.clone()), &directory()).unwrap();
+        disk.crash(Unsynced::Lost);
+        let (_, after) = OwnStateFile::load(Arc::new(disk.clone()), &directory()).unwrap();
+        assert_eq!(after, acted_on, "step {step}");
+        if !triggered {
+            assert_eq!(acted_on, state(2));
+            return;
+        }
+    }
+}
