@@ -98,8 +98,10 @@ impl Appliance {
             damaged || self.due(silent) || cut.is_some_and(|since| self.due(since.after(limits::LOST)));
         if missing {
             self.ask_paced(Action::Take, limits::WITNESS_RETRY, fx);
-        } else if self.peer_is_leaving() {
-            self.let_peer_go(fx);
+        } else if self.peer_is_leaving()
+            || self.role.pending().is_some_and(|pending| pending.agreement == Agreement::Leave)
+        {
+            self.let_peer_go(fx); // once proposed it is seen through: the peer may hold the tent
         } else if self.role.pending().is_some() {
             self.press_rejoin(fx);
         } else if self.witness.absent.is_some() && !self.may_refill() && !damaged {
