@@ -1,5 +1,5 @@
 //! Explores the pair protocol: `explore [--writes N] [--crashes N] [--softs N] [--leaves N] [--attempts N] [--late N] [--reconnects N]
-//! [--reads N] [--notes N] [--losses N] [--messages N] [--first | --solo | --down] [--checkpoints] [--keep-all] [--tamper NAME] [--seconds N] [--states N] [--all N] [--walks N --seed N] [--ways-out N]`.
+//! [--reads N] [--notes N] [--losses N] [--messages N] [--first | --solo | --down] [--checkpoints] [--trims] [--keep-all] [--tamper NAME] [--seconds N] [--states N] [--all N] [--walks N --seed N] [--ways-out N]`.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -40,6 +40,10 @@ fn options() -> Result<Options, String> {
         }
         if word == "--down" {
             options.start = Start::Down;
+            continue;
+        }
+        if word == "--trims" {
+            options.bounds.trims = true;
             continue;
         }
         if word == "--checkpoints" {

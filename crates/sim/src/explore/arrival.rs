@@ -3,7 +3,7 @@
 use duet_protocol::{Lsn, Message, Position, WitnessRecord};
 
 use super::explorer::{Explorer, Next};
-use super::node::{NOW, PRESENT, is_primary};
+use super::node::{NOW, PRESENT, is_copy, is_primary};
 use super::oracle::{self, Facts, History};
 use super::register::normalize;
 use super::world::{Bounds, MOST_MESSAGES, NONE, Pending, Step, World, tidy};
@@ -156,7 +156,7 @@ fn is_dead(message: &Message, receiver: &Facts) -> bool {
             let told = seen.is_some_and(|seen| header.committed <= seen.committed);
             let beyond =
                 receiver.log.iter().any(|own| own.lsn > header.base && own.epoch < header.conf.epoch());
-            older || (late && follows && all_held && told && !beyond)
+            older || (late && !is_copy(message) && follows && all_held && told && !beyond)
         }
         Message::Acknowledge(answer) => {
             let primary = seen.filter(|seen| is_primary(seen.role));

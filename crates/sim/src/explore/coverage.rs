@@ -54,6 +54,10 @@ pub const EXPECTED: &[&str] = &[
     "PROP adopted its base",
     "cancel",
     "closing",
+    "empty witness refilled",
+    "copy sent",
+    "copy installed",
+    "crash while a copy is installed",
     "rejoin proposed while the secondary lacks the last entry",
     "read while the lease is needed",
 ];

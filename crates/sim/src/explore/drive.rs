@@ -6,12 +6,12 @@ use std::sync::Once;
 
 use bytes::Bytes;
 use duet_protocol::{
-    Action, Appliance, Effect, Input, Instant, Lsn, Message, OwnState, Position, RecoveredLog, Stamp,
-    WitnessRead, WitnessRecord, WitnessWrite, limits,
+    Action, AppendHeader, Appliance, Effect, Heartbeat, Input, Instant, Lsn, Message, OwnState, Position,
+    RecoveredLog, Stamp, WitnessRead, WitnessRecord, WitnessWrite, limits,
 };
 
 use super::coverage::Coverage;
-use super::node::{Answer, FORMER, NOW, Node, Op, PRESENT, STALE, Stimulus, is_primary};
+use super::node::{Answer, COPY, FORMER, NOW, Node, Op, PRESENT, STALE, Stimulus, is_primary};
 use super::tamper::Tamper;
 
 const LONG: u64 = 1_000_000_000;
@@ -41,6 +41,8 @@ pub struct Surroundings<'a> {
     pub message: Option<&'a Message>,
     /// Whether a crash may also leave an old checkpoint.
     pub checkpoints: bool,
+    /// Whether logs are trimmed at a checkpoint.
+    pub trims: bool,
     /// Whether crashes at durable writes are wanted.
     pub crashes: bool,
     /// The rule that is broken, if any.
@@ -166,7 +168,16 @@ impl Drive<'_> {
             Stimulus::Message(_) => {
                 let Some(message) = self.around.message.cloned() else { return Ok(false) };
                 let message = self.tampered(message);
-                self.feed(Input::Message(message))?;
+                match message {
+                    Message::Append { header, entries } if header.heartbeat.life == COPY => {
+                        let Some(last) = entries.last() else { return Ok(false) };
+                        let position = last.position();
+                        self.node.copy = Some(entries);
+                        self.feed(Input::SnapshotReceived { epoch: header.conf.epoch(), position })?;
+                        self.node.copy = None;
+                    }
+                    message => self.feed(Input::Message(message))?,
+                }
             }
             Stimulus::Write(number) => self.feed(Input::Propose(vec![Bytes::copy_from_slice(&[number])]))?,
             Stimulus::Flush(ops) => {
@@ -175,6 +186,22 @@ impl Drive<'_> {
                     return Ok(false);
                 }
                 self.flush(ops)?;
+            }
+            Stimulus::Installed => {
+                let Some(Op::Install(entries)) = self.node.ops.last().cloned() else { return Ok(false) };
+                let Some(last) = entries.last() else { return Ok(false) };
+                let position = last.position();
+                self.node.disk.clone_from(&entries);
+                self.node.ops.clear();
+                self.node.base = position.lsn;
+                self.node.checkpoint = position.lsn;
+                self.coverage.mark("copy installed");
+                self.feed(Input::SnapshotInstalled(position))?;
+            }
+            Stimulus::Checkpoint => {
+                let Some(it) = self.node.inspect() else { return Ok(false) };
+                self.node.checkpoint = it.applied;
+                self.feed(Input::Checkpointed(it.applied))?;
             }
             Stimulus::Jump => self.feed_at(NOW.after(limits::PROMISE), Input::Tick)?,
             Stimulus::Crash | Stimulus::Stop => {
@@ -214,18 +241,24 @@ impl Drive<'_> {
     }
 
     fn restart(&mut self) -> Result<(), String> {
-        let stamps = self.node.disk.iter().map(|entry| Stamp {
+        let held = self.node.disk.iter().filter(|entry| entry.lsn > self.node.base);
+        let stamps = held.map(|entry| Stamp {
             epoch: entry.epoch,
             digest: entry.digest,
             bytes: u32::try_from(entry.command.len()).unwrap_or(u32::MAX),
         });
-        let log = RecoveredLog { base: Position::EMPTY, stamps: stamps.collect() };
+        let base = self.node.disk.iter().find(|entry| entry.lsn == self.node.base);
+        let base = base.map_or(Position::EMPTY, duet_protocol::Entry::position);
+        let log = RecoveredLog { base, stamps: stamps.collect() };
         let (own, checkpoint) = (self.node.own.clone(), self.node.checkpoint);
         let at = match self.around.tamper {
             Some(Tamper::NoPromiseAtStart) => Instant(NOW.0 - 2 * LONG),
             _ => NOW,
         };
-        let core = quietly(|| Appliance::recover(PRESENT, own, log, checkpoint, at))?;
+        let mut core = quietly(|| Appliance::recover(PRESENT, own, log, checkpoint, at))?;
+        if self.around.trims {
+            core.retain(0);
+        }
         self.node.core = Some(core);
         Ok(())
     }
@@ -259,6 +292,7 @@ impl Drive<'_> {
 
     fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), String> {
         let mut applied = None;
+        let mut sent_copy = false;
         let mut lied = None;
         let mut saved = false;
         let saves = matches!(effects.last(), Some(Effect::SaveState(_)));
@@ -314,11 +348,16 @@ impl Drive<'_> {
                     applied = Some(upto);
                 }
                 Effect::SendSnapshot { .. } => {
-                    return Err("a copy is sent although nothing was trimmed".into());
+                    let copy = self.copy();
+                    self.sends.extend(copy);
+                    self.coverage.mark("copy sent");
+                    sent_copy = true;
                 }
-                Effect::InstallSnapshot { .. } | Effect::DropSnapshot | Effect::Trim { .. } => {
-                    return Err("a copy is handled although none was sent".into());
+                Effect::InstallSnapshot { .. } => {
+                    self.node.ops.extend(self.node.copy.take().map(Op::Install));
                 }
+                Effect::DropSnapshot => self.coverage.mark("copy refused"),
+                Effect::Trim { upto } => self.node.base = upto,
                 Effect::Halt(why) => return Err(format!("halt: {why}")),
                 Effect::Accepted { .. }
                 | Effect::Refused { .. }
@@ -337,6 +376,9 @@ impl Drive<'_> {
         if let Some((generation, lsn)) = lied {
             self.feed(Input::Flushed { generation, lsn })?;
         }
+        if sent_copy {
+            self.feed(Input::SnapshotSendEnded)?;
+        }
         for ticket in reads {
             self.node.asked = Some((ticket, false));
             match (self.slow, self.around.record) {
@@ -353,6 +395,23 @@ impl Drive<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A copy of what is committed here, as an append that only this model can tell from others.
+    fn copy(&self) -> Option<Message> {
+        let it = self.node.inspect()?;
+        let status = self.node.core.as_ref()?.status();
+        let entries = self.node.log().into_iter().filter(|entry| entry.lsn <= it.committed).collect();
+        let header = AppendHeader {
+            conf: status.own.conf,
+            base: Lsn::ZERO,
+            previous: Position::EMPTY,
+            committed: it.committed,
+            last: Lsn::ZERO,
+            heartbeat: Heartbeat { life: COPY, sent: NOW },
+            disk: status.own.disk,
+        };
+        Some(Message::Append { header, entries })
     }
 
     fn answer(&mut self, answer: Answer) -> Result<(), String> {

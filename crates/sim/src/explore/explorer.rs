@@ -6,7 +6,7 @@ use duet_protocol::{Action, Agreement, Lsn, Message, WitnessRecord};
 
 use super::coverage::Coverage;
 use super::drive::{Surroundings, drive};
-use super::node::{Node, Stimulus, is_primary, message_of_former_life, normal_message};
+use super::node::{Node, Op, Stimulus, is_primary, message_of_former_life, normal_message};
 use super::oracle::{self, Facts, History};
 use super::pool::{Pool, QuickMap};
 use super::tamper::Tamper;
@@ -209,9 +209,14 @@ impl Explorer {
         if let Some(known) = self.moves.get(&node) {
             return Rc::clone(known);
         }
-        let ops = u8::try_from(self.nodes.get(node).ops.len()).unwrap_or(u8::MAX);
+        let ops = self.nodes.get(node).ops.iter().take_while(|op| !matches!(op, Op::Install(_))).count();
+        let ops = u8::try_from(ops).unwrap_or(u8::MAX);
         let mut moves: Vec<_> = ACTIONS.iter().map(|&action| Stimulus::Attempt(action, NONE)).collect();
         moves.extend((1..=ops).map(Stimulus::Flush));
+        moves.push(Stimulus::Installed);
+        if self.bounds.trims {
+            moves.push(Stimulus::Checkpoint);
+        }
         moves.retain(|&stimulus| !self.driven(node, stimulus).is_empty());
         let moves: Rc<[Stimulus]> = moves.into();
         self.moves.insert(node, Rc::clone(&moves));
@@ -248,6 +253,7 @@ impl Explorer {
             record: record.as_ref(),
             message: message.as_ref(),
             checkpoints: self.bounds.checkpoints,
+            trims: self.bounds.trims,
             crashes: self.bounds.crashes > 0,
             tamper: self.tamper,
         };

@@ -28,6 +28,8 @@ pub enum Op {
     Append(Entry),
     /// Everything above goes.
     Truncate(Lsn),
+    /// All is replaced by a copy of the primary's log.
+    Install(Vec<Entry>),
 }
 
 /// An answer of the witness on its way.
@@ -51,6 +53,10 @@ pub struct Node {
     pub disk: Vec<Entry>,
     /// What was done to the log since.
     pub ops: Vec<Op>,
+    /// Up to here the core no longer knows the log's entries; the model keeps them for the oracle.
+    pub base: Lsn,
+    /// A copy that has arrived.
+    pub copy: Option<Vec<Entry>>,
     /// What the state machine's checkpoint holds.
     pub checkpoint: Lsn,
     /// Ticket of the request under way, and whether it is a write.
@@ -72,6 +78,10 @@ pub enum Stimulus {
     Write(u8),
     /// So many operations on the log are reported durable.
     Flush(u8),
+    /// The copy is installed, durably.
+    Installed,
+    /// The state machine writes a checkpoint; the log below it is trimmed.
+    Checkpoint,
     /// T passes.
     Jump,
     /// The process dies.
@@ -103,12 +113,23 @@ pub enum Stimulus {
 impl Node {
     /// A process that is down, with this disk.
     pub fn down(own: OwnState, disk: Vec<Entry>, checkpoint: Lsn) -> Self {
-        Self { core: None, own, disk, ops: Vec::new(), checkpoint, asked: None, answer: None }
+        Self {
+            base: Lsn::ZERO,
+            copy: None,
+            core: None,
+            own,
+            disk,
+            ops: Vec::new(),
+            checkpoint,
+            asked: None,
+            answer: None,
+        }
     }
 
     /// The log as the process knows it.
     pub fn log(&self) -> Vec<Entry> {
-        self.log_after(self.ops.len())
+        let installing = usize::from(matches!(self.ops.last(), Some(Op::Install(_))));
+        self.log_after(self.ops.len() - installing)
     }
 
     /// The log if only so many operations reach the disk.
@@ -118,6 +139,7 @@ impl Node {
             match op {
                 Op::Append(entry) => log.push(entry.clone()),
                 Op::Truncate(last) => log.retain(|entry| entry.lsn <= *last),
+                Op::Install(entries) => log.clone_from(entries),
             }
         }
         log
@@ -125,7 +147,7 @@ impl Node {
 
     /// How many of these operations cut the log.
     pub fn truncations(&self, ops: usize) -> u64 {
-        self.ops[..ops].iter().filter(|op| matches!(op, Op::Truncate(_))).count() as u64
+        self.ops[..ops].iter().filter(|op| !matches!(op, Op::Append(_))).count() as u64
     }
 
     /// What the core shows, while it runs.
@@ -151,8 +173,14 @@ impl Node {
                     coverage.mark("crash undid a truncation");
                 }
             }
-            let oldest = if around.checkpoints { self.checkpoint } else { applied.min(last) };
-            for checkpoint in [oldest, applied.min(last)] {
+            let installed = self.ops[..ops].iter().any(|op| matches!(op, Op::Install(_)));
+            let base = if installed { last } else { self.base };
+            if matches!(self.ops.last(), Some(Op::Install(_))) {
+                coverage.mark("crash while a copy is installed");
+            }
+            let newest = if installed { last } else { applied.min(last) };
+            let oldest = if around.checkpoints { self.checkpoint.max(base) } else { newest };
+            for checkpoint in [oldest, newest] {
                 let mut own = own.clone();
                 match around.tamper {
                     Some(Tamper::TentLost) => own.tent = None,
@@ -162,7 +190,7 @@ impl Node {
                     Some(Tamper::PartingForgotten) => own.parted = duet_protocol::Epoch::ZERO,
                     _ => {}
                 }
-                let node = Self::down(own, disk.clone(), checkpoint);
+                let node = Self { base, ..Self::down(own, disk.clone(), checkpoint) };
                 if !variants.contains(&node) {
                     variants.push(node);
                 }
@@ -175,6 +203,14 @@ impl Node {
 /// Whether this role takes writes or has only just stopped to.
 pub const fn is_primary(role: RoleName) -> bool {
     matches!(role, RoleName::Primary | RoleName::Offering)
+}
+
+/// A heartbeat of this life marks an append that stands for a whole copy of the primary's log.
+pub const COPY: u64 = 99;
+
+/// Whether a message stands for a copy.
+pub fn is_copy(message: &Message) -> bool {
+    matches!(message, Message::Append { header, .. } if header.heartbeat.life == COPY)
 }
 
 /// A message without what only people and policy read, its sending moved by `late`.
@@ -209,6 +245,7 @@ pub fn normal_message(message: &Message, late: bool) -> Message {
 /// A message after a restart of the appliance whose life its heartbeat names.
 pub fn message_of_former_life(message: &Message) -> Message {
     match message {
+        _ if is_copy(message) => message.clone(),
         Message::Append { header, entries } => {
             let mut header = *header;
             header.heartbeat.life = FORMER;

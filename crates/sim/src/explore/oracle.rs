@@ -54,7 +54,7 @@ impl Facts {
             appliance: node.own.appliance,
             own: node.own.clone(),
             seen,
-            log: positions(node.ops.len()),
+            log: entries.iter().map(duet_protocol::Entry::position).collect(),
             recoverable: (0..=node.ops.len()).map(positions).collect(),
             peer_disk: node.core.as_ref().and_then(Appliance::peer_disk),
             index: LogIndex::new(RecoveredLog { base: Position::EMPTY, stamps: stamps.collect() }),

@@ -180,6 +180,7 @@ impl Search {
     /// From every `every`-th visited state, with nothing failing any more: do so many attempts lead to a serving primary? Gives
     /// the number of states tried and the first ways into states without one.
     pub fn ways_out(&mut self, every: usize, most: usize, attempts: u8) -> (usize, Vec<Found>) {
+        let bounds_trim = self.explorer.bounds.trims;
         let calm = Bounds {
             writes: 0,
             crashes: 0,
@@ -192,6 +193,7 @@ impl Search {
             notes: 0,
             losses: 0,
             checkpoints: false,
+            trims: bounds_trim,
             messages: 3,
         };
         let mut tried = 0;

@@ -27,6 +27,7 @@ impl Drive<'_> {
             Action::BeginElect => self.coverage.mark("elect begins"),
             Action::Cancel => self.coverage.mark("cancel"),
             Action::Close => self.coverage.mark("closing"),
+            Action::Refill => self.coverage.mark("empty witness refilled"),
             Action::Propose(Agreement::Rejoin) if it.matched < it.last.lsn => {
                 self.coverage.mark("rejoin proposed while the secondary lacks the last entry");
             }

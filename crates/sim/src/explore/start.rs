@@ -69,14 +69,14 @@ impl Explorer {
             world = self.hear_all(&world, a);
             world = self.go(&world, a, Stimulus::Attempt(Action::Sync, record));
         }
-        World { net: [[NONE; MOST_MESSAGES]; 2], left: self.bounds, ..world }
+        World { left: self.bounds, ..without_messages(&world) }
     }
 
     /// The outcome of a stimulus with which nothing goes wrong.
-    fn go(&mut self, world: &World, who: usize, stimulus: Stimulus) -> World {
+    pub(super) fn go(&mut self, world: &World, who: usize, stimulus: Stimulus) -> World {
         let mut out = Vec::new();
         let open = World {
-            left: Bounds { messages: self.bounds.messages, crashes: 0, late: 0, ..self.bounds },
+            left: Bounds { crashes: u8::from(stimulus == Stimulus::Crash), late: 0, ..self.bounds },
             ..*world
         };
         let kept = std::mem::replace(&mut self.bounds.messages, 3);
@@ -86,7 +86,8 @@ impl Explorer {
         out.first().map_or(open, |(next, ..)| *next)
     }
 
-    fn hear_all(&mut self, world: &World, who: usize) -> World {
+    /// Everything on its way to an appliance arrives.
+    pub(super) fn hear_all(&mut self, world: &World, who: usize) -> World {
         let messages: Vec<_> = Self::inbox(world, who).collect();
         let mut next = World { ..*world };
         next.net[who] = [NONE; MOST_MESSAGES];
@@ -95,4 +96,9 @@ impl Explorer {
         }
         next
     }
+}
+
+/// All messages are lost.
+pub fn without_messages(world: &World) -> World {
+    World { net: [[NONE; MOST_MESSAGES]; 2], ..*world }
 }

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use duet_protocol::Action;
+
+use super::node::Stimulus;
 use super::search::Limits;
-use super::{Bounds, Report, Search, Start, Tamper};
+use super::start::without_messages;
+use super::{Bounds, Explorer, Report, Search, Start, Tamper, World};
 
 fn nothing() -> Bounds {
     Bounds { writes: 0, crashes: 0, softs: 0, attempts: 0, late: 0, ..Bounds::default() }
@@ -38,6 +42,35 @@ fn first_start_and_both_down_are_safe() {
     }
 }
 
+/// The one branch that walks hardly ever reach: A holds an entry of an older epoch at an LSN below the new primary's base.
+fn conflict_below_the_base(search: &mut Search) {
+    let explorer = &mut search.explorer;
+    let (a, b) = (0, 1);
+    let mut world = explorer.start(Start::Pair);
+    let take = |explorer: &mut Explorer, world: &World| {
+        let record = explorer.witnesses.get(world.witness).record;
+        explorer.go(world, b, Stimulus::Attempt(Action::Take, record))
+    };
+    world = explorer.go(&world, a, Stimulus::Write(0));
+    world = explorer.go(&world, a, Stimulus::Flush(1)); // never reaches B
+    world = explorer.go(&world, a, Stimulus::Jump);
+    world = explorer.go(&world, b, Stimulus::Jump);
+    world = take(explorer, &world);
+    world = explorer.go(&world, b, Stimulus::Write(1));
+    world = explorer.go(&world, b, Stimulus::Flush(1));
+    world = explorer.go(&world, b, Stimulus::Crash);
+    world = explorer.go(&world, b, Stimulus::Restart);
+    world = explorer.go(&world, a, Stimulus::Jump);
+    world = explorer.go(&world, b, Stimulus::Jump);
+    world = without_messages(&world);
+    world = take(explorer, &world);
+    for listener in [a, b, a] {
+        world = explorer.hear_all(&world, listener);
+    }
+    let reached = explorer.coverage.count("truncated at a conflict") > 0;
+    assert!(reached, "{}", super::trace::state(explorer, &world));
+}
+
 #[test]
 fn random_walks_reach_every_rule_and_are_safe() {
     let bounds = Bounds {
@@ -50,12 +83,14 @@ fn random_walks_reach_every_rule_and_are_safe() {
         late: 2,
         reads: 1,
         notes: 1,
-        losses: 0,
+        losses: 1,
         checkpoints: true,
+        trims: true,
         messages: 2,
     };
     let mut search = Search::new(bounds, None);
     search.explorer.keeps_all = true; // dead messages are delivered, too
+    conflict_below_the_base(&mut search);
     for seed in 1..200 {
         let report = search.walk(Start::Pair, seed, 50, 300, &Limits::default());
         assert!(report.found.is_empty(), "{}", told(&report));

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use duet_protocol::{Conf, Message};
 
 use super::explorer::Explorer;
-use super::node::{Answer, Op, Stimulus};
+use super::node::{Answer, Op, Stimulus, is_copy};
 use super::oracle::Facts;
 use super::world::{Fate, Step, World};
 
@@ -39,6 +39,8 @@ pub fn step(explorer: &Explorer, step: &Step) -> String {
             }
             Stimulus::Write(number) => format!("a client writes w{number} to {who}"),
             Stimulus::Flush(count) => format!("{who}'s log: {count} more operations are durable"),
+            Stimulus::Installed => format!("{who} has installed the copy"),
+            Stimulus::Checkpoint => format!("{who} writes a checkpoint and trims its log"),
             Stimulus::Jump => "T passes".into(),
             Stimulus::Crash => format!("{who} crashes"),
             Stimulus::Stop => format!("{who} stops"),
@@ -78,6 +80,9 @@ fn conf_text(conf: &Conf) -> String {
 
 fn message_text(message: &Message) -> String {
     match message {
+        Message::Append { header, entries } if is_copy(message) => {
+            format!("a copy up to LSN {} ({})", entries.len(), conf_text(&header.conf))
+        }
         Message::Append { header, entries } => {
             let entries: Vec<_> =
                 entries.iter().map(|entry| format!("{}.{}", entry.epoch, entry.lsn)).collect();
@@ -140,6 +145,7 @@ pub fn state(explorer: &Explorer, world: &World) -> String {
             let _ = match op {
                 Op::Append(entry) => write!(text, " +{}.{}", entry.epoch, entry.lsn),
                 Op::Truncate(last) => write!(text, " cut>{last}"),
+                Op::Install(entries) => write!(text, " copy<={}", entries.len()),
             };
         }
         if let Some(seen) = &facts.seen {

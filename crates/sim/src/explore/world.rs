@@ -32,6 +32,8 @@ pub struct Bounds {
     pub losses: u8,
     /// A crash may leave an old checkpoint, too.
     pub checkpoints: bool,
+    /// Checkpoints are written and the log below them is trimmed, so that a whole copy may be needed.
+    pub trims: bool,
     /// Messages kept in flight per direction.
     pub messages: u8,
 }
@@ -50,6 +52,7 @@ impl Default for Bounds {
             notes: 0,
             losses: 0,
             checkpoints: false,
+            trims: false,
             messages: 1,
         }
     }
