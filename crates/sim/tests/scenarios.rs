@@ -239,7 +239,7 @@ fn both_stop(seed: u64, offset: i64, mut world: World) {
 
 #[test]
 fn both_stop_at_the_same_moment_the_last_one_leaves_its_lsn_and_begins_alone() {
-    for seed in 0..60 {
+    for seed in 0..40 {
         both_stop(seed, 0, pair(seed));
         both_stop(seed, 0, busy_pair(seed));
     }
@@ -269,13 +269,13 @@ fn both_stop_within_a_few_seconds_in_every_order() {
 #[test]
 fn a_stop_at_any_moment_of_a_rejoin_ends_well() {
     for stopper in [A, B] {
-        for step in 0..40_u64 {
+        for step in 0..24_u64 {
             let mut world = busy_pair(step);
             world.crash(B, false);
             serving(&mut world, A);
             world.run_for(2 * SECOND);
             world.start(B);
-            world.run_for(step * 5 * MILLI + step);
+            world.run_for(step * 8 * MILLI + step);
             stopped(&mut world, stopper);
             let other = stopper.peer();
             world.run_for(3 * SECOND);
@@ -292,10 +292,10 @@ fn a_stop_at_any_moment_of_a_rejoin_ends_well() {
 
 #[test]
 fn a_stop_at_any_moment_of_the_others_failover_ends_well() {
-    for step in 0..60_u64 {
+    for step in 0..40_u64 {
         let mut world = busy_pair(step);
         world.crash(A, true);
-        world.run_for(step * 10 * MILLI + step);
+        world.run_for(step * 15 * MILLI + step);
         stopped(&mut world, B);
         sound(&world);
         world.start(B);
@@ -308,14 +308,17 @@ fn a_stop_at_any_moment_of_the_others_failover_ends_well() {
 #[test]
 fn a_crash_at_any_moment_of_a_handover_ends_well() {
     for victim in [A, B] {
-        for step in 0..60_u64 {
+        for step in 0..30_u64 {
             let mut world = busy_pair(step);
             world.soft_stop(A);
-            world.run_for(step * 200_000 + step);
+            world.run_for(step * 400_000 + step);
             world.crash(victim, true);
-            world.run_for(12 * SECOND);
+            if victim == A {
+                serving(&mut world, B);
+            } else {
+                assert!(world.run_until(11 * SECOND, |world| world.role(A).is_none()), "{}", world.report());
+            }
             sound(&world);
-            assert!(victim == B || world.serves(B) || step < 60, "{}", world.report());
             world.start(A);
             world.start(B);
             whole(&mut world);
@@ -466,7 +469,7 @@ fn a_wiped_witness_is_refilled_only_while_both_are_there() {
 
 #[test]
 fn a_flapping_link_does_not_make_the_role_fly_to_and_fro() {
-    for seed in 0..10 {
+    for seed in 0..3 {
         for (up, down) in [(700, 100), (400, 400), (150, 700), (1500, 1500)] {
             let mut world = busy_pair(seed);
             let promotions = world.promotions.len();

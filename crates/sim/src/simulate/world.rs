@@ -66,6 +66,7 @@ pub struct Promotion {
 }
 
 /// The world of one run.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct World {
     /// World time.
     pub now: Time,
