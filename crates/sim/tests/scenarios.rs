@@ -64,7 +64,8 @@ fn last_lines(world: &World) -> String {
     let dull = |line: &&String| !line.contains("append[") && !line.contains("acknowledge epoch");
     let lines = world.trace();
     let telling: Vec<&String> = lines.iter().filter(dull).collect();
-    telling.iter().rev().take(60).rev().map(|line| format!("{line}\n")).collect()
+    let last = telling.len().saturating_sub(60);
+    telling[last..].iter().map(|line| line.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 fn waits_because(world: &mut World, id: ApplianceId, words: &str) {
