@@ -165,11 +165,28 @@ impl Appliance {
 
     /// Something happened at `now`: appends to `effects` what is to be done. `now` never goes back.
     pub fn step(&mut self, now: Instant, input: Input, effects: &mut Vec<Effect>) {
+        self.forgive_lateness(now);
         self.handle(now, input, effects);
         if self.after_save.is_none() {
             self.duties(effects);
         }
         self.finish(effects);
+    }
+
+    /// An appliance that was itself held up (a starved or suspended machine) could not have heard its peer: that time does not
+    /// count as the peer's silence. Policy only; promises and leases run on.
+    fn forgive_lateness(&mut self, now: Instant) {
+        let late = now.since(self.wake);
+        if late < limits::LATE {
+            return;
+        }
+        let forgive = |heard: Instant| heard.after(late).min(now);
+        self.peer.heard = self.peer.heard.map(forgive);
+        match &mut self.role {
+            Role::Primary(primary) => primary.acknowledged = forgive(primary.acknowledged),
+            Role::Follower(Follower { leader: Some(leader), .. }) => leader.heard = forgive(leader.heard),
+            _ => {}
+        }
     }
 
     /// When `Input::Tick` is due at the latest.

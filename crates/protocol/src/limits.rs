@@ -20,6 +20,9 @@ pub const MISS: Duration = Duration::from_millis(300);
 /// ([`MISS`]): when only the link is cut, the primary is to be the one who goes on, and roles do not change.
 pub const SECONDARY_MISS: Duration = Duration::from_millis(200);
 
+/// An appliance that runs this much later than it wanted to was held up itself. Well above a scheduler's usual delay.
+pub const LATE: Duration = Duration::from_millis(20);
+
 /// A broken connection counts as a missing secondary after this time: long enough for a new connection after a hiccup, short
 /// enough that a killed secondary costs writers little.
 pub const LOST: Duration = Duration::from_millis(100);

@@ -2,7 +2,7 @@
 //!
 //! Under {A, B} an entry is sent while it is being written here: such a configuration is never resumed after a crash, so no
 //! other entry can ever take its (LSN, epoch). Under a solo configuration, which *is* resumed (BEGIN ALONE), only
-//! durable entries are sent (trap 24). An entry commits when it is durable wherever it must be.
+//! durable entries are sent, or named as the one before (trap 24). An entry commits when it is durable wherever it must be.
 
 use alloc::vec::Vec;
 
@@ -163,7 +163,9 @@ impl Appliance {
         let Role::Primary(primary) = &mut self.role else { return false };
         primary.beat = self.now;
         let base = self.log.base().lsn;
-        let previous = primary.next.previous().clamp(base, self.log.last_lsn());
+        // Under a solo configuration, which is resumed after a crash, nothing is named that a crash may take back (trap 24).
+        let named = if self.own.conf.is_pair() { self.log.last_lsn() } else { self.flushed };
+        let previous = primary.next.previous().clamp(base, named.max(base));
         let Some(header) = self.header(previous) else { return false };
         fx.push(Effect::SendAppend { header, first: previous.next(), last: previous });
         true
