@@ -104,10 +104,27 @@ fn forget_older_runs(mine: &Path) {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+/// A port that no test process gives away twice, also while nothing listens on it: whoever uses it holds the UDP port of
+/// the same number.
+struct Port {
+    number: u16,
+    _reserved: std::net::UdpSocket,
+}
+
+impl Port {
+    fn reserve() -> Self {
+        loop {
+            let number = free_port().unwrap();
+            if let Ok(reserved) = std::net::UdpSocket::bind(("127.0.0.1", number)) {
+                return Self { number, _reserved: reserved };
+            }
+        }
+    }
+}
+
 struct Ports {
-    client: u16,
-    peer: u16,
+    client: Port,
+    peer: Port,
 }
 
 /// What stands between an appliance and the rest of the world, if the test asked for it.
@@ -123,7 +140,7 @@ pub struct Pair {
     witness: Witness,
     dir: PathBuf,
     ports: PerAppliance<Ports>,
-    witness_port: u16,
+    witness_port: Port,
     witness_process: Option<Running>,
     witness_generation: u32,
     appliances: PerAppliance<Option<Running>>,
@@ -143,14 +160,14 @@ impl Pair {
         let slot = SLOTS.acquire().await.unwrap();
         let temporary = TempDir::with_prefix("duet-claims-").unwrap();
         let dir = temporary.path().canonicalize().unwrap();
-        let ports = || Ports { client: free_port().unwrap(), peer: free_port().unwrap() };
+        let ports = || Ports { client: Port::reserve(), peer: Port::reserve() };
         let ports = PerAppliance { a: ports(), b: ports() };
-        let client = |ports: Ports| Client::new(&format!("http://127.0.0.1:{}", ports.client));
+        let client = |ports: &Ports| Client::new(&format!("http://127.0.0.1:{}", ports.client.number));
         let mut pair = Self {
             witness,
-            clients: PerAppliance { a: client(ports.a), b: client(ports.b) },
+            clients: PerAppliance { a: client(&ports.a), b: client(&ports.b) },
             ports,
-            witness_port: free_port().unwrap(),
+            witness_port: Port::reserve(),
             witness_process: None,
             witness_generation: 0,
             appliances: PerAppliance { a: None, b: None },
@@ -177,15 +194,15 @@ impl Pair {
     pub async fn lay_out_with_lines(witness: Witness) -> Self {
         let mut pair = Self::lay_out(witness).await;
         let lines = async |appliance: ApplianceId| Lines {
-            peer: Proxy::start(pair.ports.get(appliance.peer()).peer).await,
+            peer: Proxy::start(pair.ports.get(appliance.peer()).peer.number).await,
             witness: match witness {
-                Witness::Server => Some(Proxy::start(pair.witness_port).await),
+                Witness::Server => Some(Proxy::start(pair.witness_port.number).await),
                 Witness::Directory => None,
             },
         };
         let lines = PerAppliance { a: lines(A).await, b: lines(B).await };
         pair.lines = Some(lines);
-        ApplianceId::ALL.iter().for_each(|appliance| pair.write_config(*appliance));
+        pair.write_configs();
         pair
     }
 
@@ -218,25 +235,31 @@ impl Pair {
         std::fs::write(self.config_path(appliance), self.config_text(appliance)).unwrap();
     }
 
+    fn write_configs(&self) {
+        for appliance in ApplianceId::ALL {
+            self.write_config(appliance);
+        }
+    }
+
     /// The text of an appliance's configuration file.
     pub fn config_text(&self, appliance: ApplianceId) -> String {
         let own = self.ports.get(appliance);
         let lines = self.lines.as_ref().map(|lines| lines.get(appliance));
-        let peer = lines.map_or(self.ports.get(appliance.peer()).peer, |lines| lines.peer.port());
+        let peer = lines.map_or(self.ports.get(appliance.peer()).peer.number, |lines| lines.peer.port());
         let witness = match self.witness {
             Witness::Directory => format!("dir:{}", self.witness_link(appliance).display()),
             Witness::Server => {
                 let proxy = lines.and_then(|lines| lines.witness.as_ref().map(Proxy::port));
                 let tap = self.tap.as_ref().map(Tap::port);
-                format!("http://127.0.0.1:{}", tap.or(proxy).unwrap_or(self.witness_port))
+                format!("http://127.0.0.1:{}", tap.or(proxy).unwrap_or(self.witness_port.number))
             }
         };
         format!(
             "cluster = \"{CLUSTER}\"\nappliance = \"{appliance}\"\ndata = \"{}\"\nclient_listen = \"127.0.0.1:{}\"\n\
              peer_listen = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{peer}\"\nwitness = \"{witness}\"\n{}",
             self.data(appliance).display(),
-            own.client,
-            own.peer,
+            own.client.number,
+            own.peer.number,
             self.extra,
         )
     }
@@ -245,7 +268,7 @@ impl Pair {
     pub fn configure(&mut self, line: &str) {
         self.extra.push_str(line);
         self.extra.push('\n');
-        ApplianceId::ALL.iter().for_each(|appliance| self.write_config(*appliance));
+        self.write_configs();
     }
 
     /// The configuration file.
@@ -265,7 +288,7 @@ impl Pair {
 
     /// Where clients reach an appliance.
     pub fn client_url(&self, appliance: ApplianceId) -> String {
-        format!("http://127.0.0.1:{}", self.ports.get(appliance).client)
+        format!("http://127.0.0.1:{}", self.ports.get(appliance).client.number)
     }
 
     /// The etcd client of an appliance.
@@ -324,7 +347,7 @@ impl Pair {
 
     fn witness_url(&self) -> String {
         match self.witness {
-            Witness::Server => format!("http://127.0.0.1:{}", self.witness_port),
+            Witness::Server => format!("http://127.0.0.1:{}", self.witness_port.number),
             Witness::Directory => format!("dir:{}", self.witness_data().display()),
         }
     }
@@ -332,9 +355,9 @@ impl Pair {
     /// Puts a tap on the witness server, for both appliances; before the pair is started.
     pub async fn tap_witness(&mut self) -> Tap {
         assert_eq!(self.witness, Witness::Server, "a directory has no line to tap");
-        let tap = Tap::start(self.witness_port, CLUSTER).await;
+        let tap = Tap::start(self.witness_port.number, CLUSTER).await;
         self.tap = Some(tap.clone());
-        ApplianceId::ALL.iter().for_each(|appliance| self.write_config(*appliance));
+        self.write_configs();
         tap
     }
 
@@ -342,7 +365,7 @@ impl Pair {
     pub async fn start_witness(&mut self) {
         match self.witness {
             Witness::Server => {
-                let listen = format!("127.0.0.1:{}", self.witness_port);
+                let listen = format!("127.0.0.1:{}", self.witness_port.number);
                 let data = self.witness_data().display().to_string();
                 let program = self.program(
                     "the witness",
@@ -379,7 +402,7 @@ impl Pair {
         match self.witness {
             Witness::Server => drop(self.witness_process.take()),
             Witness::Directory => {
-                std::fs::rename(self.witness_data(), self.dir.join("witness-away")).unwrap()
+                std::fs::rename(self.witness_data(), self.dir.join("witness-away")).unwrap();
             }
         }
     }
@@ -450,15 +473,14 @@ impl Pair {
     /// Connects or cuts one appliance and the witness.
     pub fn set_witness_line(&self, appliance: ApplianceId, line: Line) {
         let lines = self.lines.as_ref().expect("a pair with lines").get(appliance);
-        match &lines.witness {
-            Some(proxy) => proxy.set(line),
-            None => {
-                let link = self.witness_link(appliance);
-                std::fs::remove_file(&link).unwrap();
-                let to = if line == Line::Open { self.witness_data() } else { self.dir.join("unmounted") };
-                std::os::unix::fs::symlink(to, link).unwrap();
-            }
+        if let Some(proxy) = &lines.witness {
+            proxy.set(line);
+            return;
         }
+        let link = self.witness_link(appliance);
+        std::fs::remove_file(&link).unwrap();
+        let to = if line == Line::Open { self.witness_data() } else { self.dir.join("unmounted") };
+        std::os::unix::fs::symlink(to, link).unwrap();
     }
 
     // ---- appliances ----
@@ -547,6 +569,14 @@ impl Pair {
     pub async fn soft_stop(&mut self, appliance: ApplianceId) {
         self.begin_soft_stop(appliance);
         self.soft_stop_ends(appliance).await;
+    }
+
+    /// Starts an appliance that does not run (any more).
+    pub async fn revive(&mut self, appliance: ApplianceId) {
+        if !self.is_running(appliance) {
+            *self.appliances.get_mut(appliance) = None;
+            self.start_appliance(appliance).await;
+        }
     }
 
     /// Waits for the end of a process, however it comes.
@@ -656,25 +686,36 @@ impl Pair {
         self.until("both are in sync with the same history", probe).await
     }
 
-    /// Waits until one is primary and has the other in sync, while writes go on; gives the primary.
-    pub async fn until_paired(&self) -> ApplianceId {
-        let probe = async || {
-            let (a, b) = tokio::join!(self.try_status(A), self.try_status(B));
-            let (a, b) = (a.ok()?, b.ok()?);
-            let paired =
-                |status: &StatusReport| status.conf.as_ref().is_some_and(|conf| conf.in_sync == ["A", "B"]);
-            let roles = |primary: &StatusReport, other: &StatusReport| {
-                primary.role == "primary"
-                    && primary.serving
-                    && other.role == "secondary"
-                    && primary.conf == other.conf
-            };
-            if !paired(&a) {
-                return None;
-            }
-            if roles(&a, &b) { Some(A) } else { roles(&b, &a).then_some(B) }
+    /// The primary, if it has the other in sync. Unlike `until_in_sync` it may be written to meanwhile.
+    pub async fn paired(&self) -> Option<ApplianceId> {
+        let (a, b) = tokio::join!(self.try_status(A), self.try_status(B));
+        let (a, b) = (a.ok()?, b.ok()?);
+        let in_sync =
+            |status: &StatusReport| status.conf.as_ref().is_some_and(|conf| conf.in_sync == ["A", "B"]);
+        let roles = |primary: &StatusReport, other: &StatusReport| {
+            primary.role == "primary"
+                && primary.serving
+                && other.role == "secondary"
+                && primary.conf == other.conf
         };
-        self.until("one is primary and has the other in sync", probe).await
+        if !in_sync(&a) {
+            return None;
+        }
+        if roles(&a, &b) { Some(A) } else { roles(&b, &a).then_some(B) }
+    }
+
+    /// Waits until one is primary and has the other in sync; gives the primary.
+    pub async fn until_paired(&self) -> ApplianceId {
+        self.until("one is primary and has the other in sync", async || self.paired().await).await
+    }
+
+    /// Waits for the next checkpoint of an appliance that was written to; behind it the log is trimmed.
+    pub async fn until_checkpoint(&self, appliance: ApplianceId) {
+        let file = self.data(appliance).join("data.redb");
+        let written = || std::fs::metadata(&file).and_then(|meta| meta.modified()).unwrap();
+        let before = written();
+        self.until(&format!("{appliance} writes a checkpoint"), async || (written() > before).then_some(()))
+            .await;
     }
 
     /// Whoever is primary now.
@@ -716,6 +757,21 @@ impl Pair {
             }
         }
         text
+    }
+
+    /// An appliance that is up refuses a linearizable read and a write, so that etcd's clients try elsewhere.
+    pub async fn serves_nothing(&self, appliance: ApplianceId) {
+        let client = self.client(appliance);
+        let (read, write) = tokio::join!(
+            client.get_within("ledger/000001", PATIENCE),
+            client.put_within("refused", "by an appliance that waits", PATIENCE)
+        );
+        let (read, write) = (read.expect_err("a linearizable read"), write.expect_err("a write"));
+        for refusal in [read, write] {
+            assert_eq!(refusal.code(), tonic::Code::Unavailable, "{refusal:?}");
+        }
+        let status = self.status(appliance).await;
+        assert!(!status.serving && status.role != "primary", "{status:?}");
     }
 
     // ---- data ----

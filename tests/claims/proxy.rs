@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use duet::process::free_port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,8 +28,8 @@ pub struct Proxy {
 impl Proxy {
     /// A line to `target` on this machine.
     pub async fn start(target: u16) -> Self {
-        let port = free_port().unwrap();
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
         let line = Arc::new(watch::Sender::new(Line::Open));
         let state = line.clone();
         let accepting = tokio::spawn(async move {

@@ -38,7 +38,7 @@ async fn the_peer_is_promoted_and_the_lsn_cleared(witness: Witness) {
             // In this order: written by the one, cleared by the other.
             let accepted = tap.accepted();
             let written = accepted.iter().rposition(|record| record.left.get(leaver).is_some()).unwrap();
-            let note = accepted[written].left.get(leaver).clone().unwrap();
+            let note = accepted[written].left.get(leaver).unwrap();
             assert!(note.was_primary && note.position.lsn.0 == before.lsn);
             assert!(accepted[written + 1..].iter().any(|record| record.left.get(leaver).is_none()));
         }
@@ -81,7 +81,7 @@ async fn etcdctl_works_before_during_and_after(witness: Witness) {
     commands(&at_a, "before/a").await;
     commands(&at_b, "before/b").await;
 
-    let mut watch = at_b.start(&["watch", "during/"]);
+    let mut watch = at_b.start(&["watch", "during/", "--prefix"]);
     let load = Load::start(&pair, "beside", 4);
     // The watch is there once it has told something.
     let told = async {

@@ -3,7 +3,9 @@
 //!
 //! Two writers never rest meanwhile, so each procedure happens among writes.
 
-use std::time::Instant;
+use std::os::unix::process::ExitStatusExt;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
 
 use duet_protocol::ApplianceId;
 
@@ -15,8 +17,7 @@ with_both_witnesses!(
     of_a_handover,
     of_a_secondary_that_leaves,
     of_a_rejoin,
-    of_a_take_by_the_primary,
-    of_a_take_by_the_secondary,
+    of_a_take,
     of_a_part,
     of_a_cold_start_without_a_witness,
     of_installing_a_copy,
@@ -51,6 +52,9 @@ const WITNESS: [&str; 2] = ["witness.request.before", "witness.request.after"];
 const CHECKPOINT: [&str; 2] = ["checkpoint.commit.before", "checkpoint.commit.after"];
 const RECEIVE: [&str; 2] = ["snapshot.receive.before", "snapshot.receive.after"];
 const INSTALL: [&str; 2] = ["snapshot.install.before", "snapshot.install.after"];
+
+/// Between two looks at a procedure.
+const POLL: Duration = Duration::from_millis(5);
 
 /// A step may come more than once in a procedure: the first time must be reached, then on until it no longer is, at most
 /// so often.
@@ -106,16 +110,21 @@ impl Course {
         self.prepare(primary).await;
         let victim = if victim == Primary { primary } else { primary.peer() };
         self.pair.arm(victim, &format!("{step}=exit@{time}"));
-        self.begin(primary).await;
+        self.begin(primary);
         self.settles(primary, victim).await;
         let reached = self.is_dead(victim);
         self.pair.disarm(victim);
-        self.heal(primary).await;
+        // Who was told to stop does so, whatever happened to the other.
+        match self.procedure {
+            Procedure::Handover | Procedure::Part => drop(self.pair.ends(primary).await),
+            Procedure::Leave => drop(self.pair.ends(primary.peer()).await),
+            _ => {}
+        }
+        self.heal().await;
         reached
     }
 
     fn is_dead(&mut self, victim: ApplianceId) -> bool {
-        use std::os::unix::process::ExitStatusExt;
         self.pair.process(victim).ended().is_some_and(|status| status.signal() == Some(9))
     }
 
@@ -137,11 +146,7 @@ impl Course {
                 let burst = Load::start(&self.pair, "burst", 16);
                 burst.goes_on(&self.pair, 300).await;
                 burst.stop().await;
-                // The checkpoint of a soft stop; the log is trimmed behind it.
-                self.pair.soft_stop(primary).await;
-                self.pair.start_appliance(primary).await;
-                self.pair.until_primary(primary).await;
-                self.load.goes_on(&self.pair, 5).await;
+                self.pair.until_checkpoint(primary).await;
             }
             Procedure::Handover
             | Procedure::Leave
@@ -150,7 +155,7 @@ impl Course {
         }
     }
 
-    async fn begin(&mut self, primary: ApplianceId) {
+    fn begin(&mut self, primary: ApplianceId) {
         let secondary = primary.peer();
         match self.procedure {
             Procedure::Handover | Procedure::Part => self.pair.begin_soft_stop(primary),
@@ -176,7 +181,7 @@ impl Course {
                 let diagnosis = self.pair.diagnosis().await;
                 panic!("{:?} does not come to an end\n{diagnosis}", self.procedure);
             }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 
@@ -201,19 +206,18 @@ impl Course {
     }
 
     /// Starts again whatever is not there, and waits until the pair is whole and takes writes.
-    async fn heal(&mut self, primary: ApplianceId) {
-        let told_to_stop = match self.procedure {
-            Procedure::Handover | Procedure::Part => Some(primary),
-            Procedure::Leave => Some(primary.peer()),
-            _ => None,
-        };
-        for appliance in [A, B] {
-            if told_to_stop == Some(appliance) || !self.pair.is_running(appliance) {
-                self.pair.ends(appliance).await;
-                self.pair.start_appliance(appliance).await;
+    async fn heal(&mut self) {
+        let start = Instant::now();
+        while self.pair.paired().await.is_none() {
+            for appliance in [A, B] {
+                self.pair.revive(appliance).await;
             }
+            if start.elapsed() > PATIENCE {
+                let diagnosis = self.pair.diagnosis().await;
+                panic!("the pair does not heal after a crash in {:?}\n{diagnosis}", self.procedure);
+            }
+            tokio::time::sleep(POLL).await;
         }
-        self.pair.until_paired().await;
         self.load.goes_on(&self.pair, 5).await;
         if self.procedure == Procedure::ColdStart {
             self.pair.start_witness().await;
@@ -232,71 +236,110 @@ impl Course {
     }
 }
 
+/// A course to be gone through, boxed as it is large.
+type Boxed = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Two courses at the same time: they mostly wait.
+async fn both(one: Boxed, other: Boxed) {
+    tokio::join!(one, other);
+}
+
+/// One course: who dies at which steps.
+fn course(
+    witness: Witness,
+    procedure: Procedure,
+    victim: Victim,
+    steps: &'static [&'static [&'static str]],
+) -> Boxed {
+    Box::pin(async move {
+        let mut course = Course::start(witness, procedure, "").await;
+        for steps in steps {
+            // Once is enough where it comes again with every write.
+            let times = if steps[0].starts_with("log.") || **steps == CHECKPOINT { 1 } else { TIMES };
+            course.die_at(victim, steps, times).await;
+        }
+        course.finish().await;
+    })
+}
+
 async fn of_a_handover(witness: Witness) {
-    let mut course = Course::start(witness, Procedure::Handover, "").await;
-    course.die_at(Primary, &OWN_STATE, TIMES).await;
-    course.die_at(Primary, &WITNESS, TIMES).await;
-    course.die_at(Primary, &CHECKPOINT, 1).await;
-    course.die_at(Secondary, &OWN_STATE, TIMES).await;
-    course.die_at(Secondary, &LOG, 1).await;
-    course.finish().await;
+    both(
+        course(witness, Procedure::Handover, Primary, &[&OWN_STATE, &WITNESS, &CHECKPOINT]),
+        course(witness, Procedure::Handover, Secondary, &[&OWN_STATE, &LOG]),
+    )
+    .await;
 }
 
 async fn of_a_secondary_that_leaves(witness: Witness) {
-    let mut course = Course::start(witness, Procedure::Leave, "").await;
-    course.die_at(Secondary, &OWN_STATE, TIMES).await;
-    course.die_at(Secondary, &WITNESS, TIMES).await;
-    course.die_at(Secondary, &CHECKPOINT, 1).await;
-    course.die_at(Primary, &OWN_STATE, TIMES).await;
-    course.die_at(Primary, &LOG, 1).await;
-    course.finish().await;
+    both(
+        course(witness, Procedure::Leave, Secondary, &[&OWN_STATE, &WITNESS, &CHECKPOINT]),
+        course(witness, Procedure::Leave, Primary, &[&OWN_STATE, &LOG]),
+    )
+    .await;
 }
 
 async fn of_a_rejoin(witness: Witness) {
-    let mut course = Course::start(witness, Procedure::Rejoin, "").await;
-    course.die_at(Secondary, &OWN_STATE, TIMES).await;
-    course.die_at(Secondary, &LOG, 1).await;
-    course.die_at(Primary, &OWN_STATE, TIMES).await;
-    course.die_at(Primary, &LOG, 1).await;
-    course.finish().await;
+    both(
+        course(witness, Procedure::Rejoin, Secondary, &[&OWN_STATE, &LOG]),
+        course(witness, Procedure::Rejoin, Primary, &[&OWN_STATE, &LOG]),
+    )
+    .await;
 }
 
-async fn of_a_take_by_the_primary(witness: Witness) {
-    let mut course = Course::start(witness, Procedure::TakeByPrimary, "").await;
-    course.die_at(Primary, &OWN_STATE, TIMES).await;
-    course.die_at(Primary, &WITNESS, TIMES).await;
-    course.finish().await;
-}
-
-async fn of_a_take_by_the_secondary(witness: Witness) {
-    let mut course = Course::start(witness, Procedure::TakeBySecondary, "").await;
-    course.die_at(Secondary, &OWN_STATE, TIMES).await;
-    course.die_at(Secondary, &WITNESS, TIMES).await;
-    course.finish().await;
+async fn of_a_take(witness: Witness) {
+    both(
+        course(witness, Procedure::TakeByPrimary, Primary, &[&OWN_STATE, &WITNESS]),
+        course(witness, Procedure::TakeBySecondary, Secondary, &[&OWN_STATE, &WITNESS]),
+    )
+    .await;
 }
 
 async fn of_a_part(witness: Witness) {
-    let mut course = Course::start(witness, Procedure::Part, "").await;
-    course.die_at(Primary, &OWN_STATE, TIMES).await;
-    course.die_at(Primary, &WITNESS, TIMES).await;
-    course.die_at(Primary, &CHECKPOINT, 1).await;
-    course.finish().await;
+    both(
+        course(witness, Procedure::Part, Primary, &[&OWN_STATE, &CHECKPOINT]),
+        course(witness, Procedure::Part, Primary, &[&WITNESS]),
+    )
+    .await;
 }
 
 async fn of_a_cold_start_without_a_witness(witness: Witness) {
-    let mut course = Course::start(witness, Procedure::ColdStart, "").await;
-    course.die_at(Primary, &OWN_STATE, TIMES).await;
-    course.die_at(Secondary, &OWN_STATE, TIMES).await;
-    course.finish().await;
+    both(
+        course(witness, Procedure::ColdStart, Primary, &[&OWN_STATE]),
+        course(witness, Procedure::ColdStart, Secondary, &[&OWN_STATE]),
+    )
+    .await;
 }
 
 async fn of_installing_a_copy(witness: Witness) {
-    let mut course = Course::start(witness, Procedure::InstallCopy, "retain_entries = 20").await;
-    course.die_at(Secondary, &OWN_STATE, 2).await;
-    course.die_at(Secondary, &RECEIVE, 1).await;
-    course.die_at(Secondary, &INSTALL, 1).await;
-    course.die_at(Secondary, &LOG, 1).await;
-    course.die_at(Primary, &OWN_STATE, 2).await;
+    both(Box::pin(of_receiving_a_copy(witness)), Box::pin(of_sending_a_copy(witness))).await;
+}
+
+/// Short logs, so that one that was away for some writes needs a copy.
+const SHORT_LOG: &str = "retain_entries = 20";
+
+/// The secondary dies again and again on the way to one copy.
+async fn of_receiving_a_copy(witness: Witness) {
+    let mut course = Course::start(witness, Procedure::InstallCopy, SHORT_LOG).await;
+    let primary = course.pair.until_paired().await;
+    let secondary = primary.peer();
+    course.prepare(primary).await;
+    for step in [&OWN_STATE[..], &RECEIVE, &INSTALL].concat() {
+        course.pair.arm(secondary, &format!("{step}=exit"));
+        course.pair.launch(secondary);
+        course.settles(primary, secondary).await;
+        assert!(course.is_dead(secondary), "it never comes to {step}: no test of it");
+        course.pair.ends(secondary).await;
+        course.crashes += 1;
+    }
+    course.pair.disarm(secondary);
+    course.heal().await;
+    course.finish().await;
+}
+
+/// The primary dies while the secondary gets its copy.
+async fn of_sending_a_copy(witness: Witness) {
+    let mut course = Course::start(witness, Procedure::InstallCopy, SHORT_LOG).await;
+    course.die_at(Primary, &OWN_STATE[..1], 1).await;
     course.finish().await;
 }
 

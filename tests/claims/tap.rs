@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use duet::process::free_port;
 use duet_protocol::WitnessRecord;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -36,8 +35,8 @@ struct State {
 impl Tap {
     /// A tap in front of the witness server on `target`.
     pub async fn start(target: u16, cluster: &str) -> Self {
-        let port = free_port().unwrap();
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
         let inner = Inner { port, target, cluster: cluster.to_owned(), state: watch::Sender::default() };
         let tap = Self { inner: Arc::new(inner) };
         let accepting = tap.clone();
