@@ -9,13 +9,14 @@ use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use duet_protocol::{Entry, Input, Lsn, Position};
-use duet_storage::{Log, LogError, Preparer, ReadySnapshot};
+use duet_storage::{Log, LogError, Preparer};
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::StartError;
 use crate::failpoint;
 use crate::fatal::Fate;
 use crate::inbox::Inbox;
+use crate::peer::copy::ReceivedCopy;
 use crate::state::{Machine, StateFailure};
 use crate::tail::Tail;
 
@@ -30,7 +31,7 @@ pub(crate) enum Job {
     Append { generation: u64, entries: Vec<Entry> },
     Truncate { generation: u64, last: Lsn },
     Trim { upto: Lsn },
-    Install { generation: u64, position: Position, copy: ReadySnapshot },
+    Install { generation: u64, position: Position, copy: ReceivedCopy },
 }
 
 /// Why the log's thread ends. All are fatal.
@@ -153,9 +154,10 @@ impl LogWriter {
             }
             Job::Install { generation, position, copy } => {
                 self.settle()?;
-                self.machine.install(copy, position, &mut self.log)?;
                 self.generation = generation;
-                self.inbox.event(Input::SnapshotInstalled(position));
+                let ReceivedCopy { ready, place } = copy;
+                self.machine.install(ready, position, &mut self.log)?;
+                drop(place);
             }
         }
         Ok(())

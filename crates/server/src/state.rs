@@ -11,7 +11,8 @@ use bytes::Bytes;
 use duet_mvcc::{Applied, Command, Event, RestoreError, Revision, RevisionSource, SourceError, Store};
 use duet_protocol::{Entry, Input, Lsn, Position};
 use duet_storage::{
-    Batch, DataDir, Log, LogReader, ReadError, ReadySnapshot, RecoverError, StateError, StateStore,
+    Batch, DataDir, Log, LogReader, ReadError, ReadySnapshot, RecoverError, StateError, StateReader,
+    StateStore,
 };
 use parking_lot::{Condvar, Mutex, RwLock};
 
@@ -110,8 +111,9 @@ pub(crate) struct MachineParts {
     pub(crate) state: StateStore,
 }
 
-/// The state store, as the store reads its history from it.
-struct History(StateStore);
+/// The state that a store was loaded from, as it reads its history from there. Not whatever state is in use: while a copy is
+/// installed, the old store's readers must not find the new state's rows.
+struct History(StateReader);
 
 impl RevisionSource for History {
     fn get(&self, revision: Revision) -> Result<Option<Bytes>, SourceError> {
@@ -131,7 +133,7 @@ impl RevisionSource for History {
 
 /// The store as the state store's last checkpoint left it.
 pub(crate) fn load(state: &StateStore) -> Result<Store, StateFailure> {
-    let history = Arc::new(History(state.clone()));
+    let history = Arc::new(History(state.reader()?));
     let Some(meta) = state.meta() else {
         return Ok(Store::new(history));
     };
@@ -269,8 +271,10 @@ impl Machine {
             *applied = last.position();
         }
         let lsn = applied.lsn;
+        // Before the lock goes: no checkpoint of this may be reported earlier.
+        self.inbox.event(Input::Applied(lsn));
         drop(applied);
-        self.tell(lsn, outcome);
+        self.tell(outcome);
         self.look_at_pending(commands.iter().any(|command| matches!(command, Command::Compact { .. })));
         Ok(lsn)
     }
@@ -289,13 +293,12 @@ impl Machine {
         Ok(entries)
     }
 
-    /// Answers writers, tells watchers, and the core.
-    fn tell(&self, lsn: Lsn, mut outcome: Vec<(Lsn, Applied)>) {
+    /// Answers writers and tells watchers.
+    fn tell(&self, mut outcome: Vec<(Lsn, Applied)>) {
         let revision = outcome.last().map_or(0, |(_, applied)| applied.revision);
         let events: Vec<Event> =
             outcome.iter_mut().flat_map(|(_, applied)| std::mem::take(&mut applied.events)).collect();
         self.waiters.answer(outcome.into_iter());
-        self.inbox.event(Input::Applied(lsn));
         if !events.is_empty() {
             self.emit(AppliedBatch { events, revision, restored: false });
         }
@@ -386,7 +389,7 @@ impl Machine {
 
     // ---- installing a copy; on the log's thread ----
 
-    /// Replaces state and log by a received copy.
+    /// Replaces state and log by a received copy, and tells the core.
     pub(crate) fn install(
         &self,
         copy: ReadySnapshot,
@@ -405,6 +408,10 @@ impl Machine {
         let revision = loaded.revision();
         *self.store.write() = loaded;
         *applied = position;
+        // Their entries will never be applied one by one here.
+        self.waiters.abandon(Lsn::ZERO);
+        // Before the locks go: nothing that comes after the copy may be reported earlier.
+        self.inbox.event(Input::SnapshotInstalled(position));
         drop(applied);
         let mut wanted = self.wanted.lock();
         wanted.apply_to = wanted.apply_to.max(position.lsn);

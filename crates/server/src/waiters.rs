@@ -26,10 +26,16 @@ impl Waiters {
         waiting.extend(answers.enumerate().map(|(index, answer)| (Lsn(first.0 + index as u64), answer)));
     }
 
-    /// Answers those among these consecutive entries that have a writer here.
+    /// Answers those among these entries, in the order of the log, that have a writer here.
     pub(crate) fn answer(&self, results: impl Iterator<Item = (Lsn, Applied)>) {
         let mut waiting = self.waiting.lock();
         for (lsn, applied) in results {
+            // One whose entry came in a whole copy was never applied here; nobody behind it may wait for it.
+            while waiting.front().is_some_and(|(first, _)| *first < lsn) {
+                if let Some((_, answer)) = waiting.pop_front() {
+                    let _ = answer.send(Err(WriteError::Unknown));
+                }
+            }
             if waiting.front().is_none_or(|(first, _)| *first != lsn) {
                 continue;
             }
@@ -52,5 +58,34 @@ impl Waiters {
 
     pub(crate) fn count(&self) -> usize {
         self.waiting.lock().len()
+    }
+
+    /// Nobody is answered while this lives.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> parking_lot::MutexGuard<'_, impl Sized> {
+        self.waiting.lock()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use duet_mvcc::Response;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_behind_one_whose_entry_was_never_applied_here() {
+        let waiters = Waiters::default();
+        let (answers, mut answered): (Vec<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
+        let mut answers = answers.into_iter();
+        waiters.accepted(Lsn(5), answers.by_ref().take(2));
+        waiters.accepted(Lsn(200), answers);
+        let applied = Applied { revision: 9, result: Ok(Response::Compact), events: Vec::new() };
+        waiters.answer([(Lsn(199), applied.clone()), (Lsn(200), applied)].into_iter());
+        assert_eq!(answered[0].try_recv().unwrap(), Err(WriteError::Unknown));
+        assert_eq!(answered[1].try_recv().unwrap(), Err(WriteError::Unknown));
+        assert!(answered[2].try_recv().unwrap().is_ok());
+        assert_eq!(waiters.count(), 0);
     }
 }

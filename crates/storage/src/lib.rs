@@ -24,4 +24,6 @@ pub use failure::IoFailure;
 pub use log::{Damage, Log, LogError, LogOptions, LogReader, Preparer, ReadError, Recovered, TornTail};
 pub use own_state::{OwnStateError, OwnStateFile};
 pub use recovery::{Parts, RecoverError, RecoverOptions};
-pub use state_store::{Batch, ReadySnapshot, SnapshotBuilder, StateError, StateSnapshot, StateStore};
+pub use state_store::{
+    Batch, ReadySnapshot, SnapshotBuilder, StateError, StateReader, StateSnapshot, StateStore,
+};

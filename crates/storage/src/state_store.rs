@@ -140,18 +140,21 @@ impl StateStore {
         self.current().facts.meta.clone()
     }
 
+    /// A reader of the state that is in use now. It sees later commits, and stays with this state when a copy takes its
+    /// place: whoever knows what the rows mean must not suddenly read another state's.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn reader(&self) -> Result<StateReader, StateError> {
+        Ok(StateReader { database: self.database()?, shared: Arc::clone(&self.shared) })
+    }
+
     /// The value of `key`.
     ///
     /// # Errors
     /// See [`StateError`].
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        let database = self.database()?;
-        let read = || {
-            let rows = database.begin_read()?.open_table(ROWS)?;
-            let value = rows.get(key)?.map(|value| Bytes::copy_from_slice(value.value()));
-            Ok(value)
-        };
-        self.finally("read", read())
+        self.reader()?.get(key)
     }
 
     /// Up to `max` rows from `from_key` on, in the order of their keys.
@@ -159,17 +162,7 @@ impl StateStore {
     /// # Errors
     /// See [`StateError`].
     pub fn scan(&self, from_key: &[u8], max: usize) -> Result<Vec<(Bytes, Bytes)>, StateError> {
-        let database = self.database()?;
-        let read = || {
-            let rows = database.begin_read()?.open_table(ROWS)?;
-            let mut found = Vec::new();
-            for row in rows.range(from_key..)?.take(max) {
-                let (key, value) = row?;
-                found.push((Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value())));
-            }
-            Ok(found)
-        };
-        self.finally("scan", read())
+        self.reader()?.scan(from_key, max)
     }
 
     /// Writes a batch: durable as a whole when this returns, absent as a whole after a crash before that.
@@ -226,18 +219,67 @@ impl StateStore {
     }
 
     fn database(&self) -> Result<Arc<Database>, StateError> {
-        if self.shared.poisoned.load(Ordering::SeqCst) {
-            return Err(StateError::Poisoned);
-        }
+        self.shared.check()?;
         Ok(Arc::clone(&self.current().database))
+    }
+
+    fn finally<T>(&self, operation: &'static str, result: EngineResult<T>) -> Result<T, StateError> {
+        self.shared.finally(operation, result)
+    }
+}
+
+impl Shared {
+    fn check(&self) -> Result<(), StateError> {
+        if self.poisoned.load(Ordering::SeqCst) { Err(StateError::Poisoned) } else { Ok(()) }
     }
 
     /// Turns an error of the engine into ours, after which nothing works any more.
     fn finally<T>(&self, operation: &'static str, result: EngineResult<T>) -> Result<T, StateError> {
         result.map_err(|error| {
-            self.shared.poisoned.store(true, Ordering::SeqCst);
+            self.poisoned.store(true, Ordering::SeqCst);
             StateError::of_engine(operation, error)
         })
+    }
+}
+
+/// See [`StateStore::reader`].
+#[derive(Clone, Debug)]
+pub struct StateReader {
+    shared: Arc<Shared>,
+    database: Arc<Database>,
+}
+
+impl StateReader {
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
+        self.shared.check()?;
+        let read = || {
+            let rows = self.database.begin_read()?.open_table(ROWS)?;
+            let value = rows.get(key)?.map(|value| Bytes::copy_from_slice(value.value()));
+            Ok(value)
+        };
+        self.shared.finally("read", read())
+    }
+
+    /// Up to `max` rows from `from_key` on, in the order of their keys.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn scan(&self, from_key: &[u8], max: usize) -> Result<Vec<(Bytes, Bytes)>, StateError> {
+        self.shared.check()?;
+        let read = || {
+            let rows = self.database.begin_read()?.open_table(ROWS)?;
+            let mut found = Vec::new();
+            for row in rows.range(from_key..)?.take(max) {
+                let (key, value) = row?;
+                found.push((Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value())));
+            }
+            Ok(found)
+        };
+        self.shared.finally("scan", read())
     }
 }
 

@@ -18,6 +18,7 @@ const LEAVE: u8 = 6;
 const COPY_ROWS: u8 = 16;
 const COPY_END: u8 = 17;
 const COPY_READY: u8 = 18;
+const COPY_META: u8 = 19;
 
 /// Least size of an entry on the wire, in bytes: bounds what a count of entries can make the receiver allocate.
 const ENTRY_BYTES_MIN: usize = 8 + 16 + 4;
@@ -162,6 +163,8 @@ fn read_heartbeat(reader: &mut Reader) -> Result<Heartbeat, Malformed> {
 pub(crate) enum CopyFrame {
     /// Rows of the state, in the order of their keys.
     Rows(Vec<(Bytes, Bytes)>),
+    /// The next part of the state machine's own record.
+    Meta(Bytes),
     /// The copy is complete; sent by the primary.
     End {
         /// Under which epoch it was sent.
@@ -170,8 +173,8 @@ pub(crate) enum CopyFrame {
         position: Position,
         /// How many rows it has.
         rows: u64,
-        /// The state machine's own record.
-        meta: Option<Bytes>,
+        /// How many bytes the state machine's own record has, if there is one.
+        meta: Option<u64>,
     },
     /// The copy is durable; the receiver's answer.
     Ready,
@@ -194,7 +197,11 @@ pub(crate) fn write_copy(buffer: &mut Vec<u8>, frame: &CopyFrame) {
             writer.epoch(*epoch);
             writer.position(position);
             writer.u64(*rows);
-            writer.option(meta.as_ref(), |writer, meta| writer.bytes(meta));
+            writer.option(*meta, Writer::u64);
+        }
+        CopyFrame::Meta(part) => {
+            writer.u8(COPY_META);
+            writer.bytes(part);
         }
         CopyFrame::Ready => writer.u8(COPY_READY),
     }
@@ -219,8 +226,9 @@ pub(crate) fn read_copy(body: Bytes) -> Result<CopyFrame, Malformed> {
             epoch: reader.epoch()?,
             position: reader.position()?,
             rows: reader.u64()?,
-            meta: reader.option(Reader::bytes)?,
+            meta: reader.option(Reader::u64)?,
         },
+        COPY_META => CopyFrame::Meta(reader.bytes()?),
         COPY_READY => CopyFrame::Ready,
         _ => return Err(reader.malformed()),
     };
@@ -291,7 +299,8 @@ mod tests {
                 (Bytes::from_static(b"k"), Bytes::from_static(b"v")),
                 (Bytes::new(), Bytes::new()),
             ]),
-            CopyFrame::End { epoch: Epoch(1), position, rows: 2, meta: Some(Bytes::from_static(b"meta")) },
+            CopyFrame::Meta(Bytes::from_static(b"meta")),
+            CopyFrame::End { epoch: Epoch(1), position, rows: 2, meta: Some(4) },
             CopyFrame::End { epoch: Epoch(1), position, rows: 2, meta: None },
             CopyFrame::Ready,
         ];

@@ -1,6 +1,6 @@
 //! The log's thread and the state machine on a real directory, without core and peer.
 
-use duet_mvcc::{PutRequest, RangeRequest};
+use duet_mvcc::{EventLimits, KeyRange, PutRequest, RangeRequest};
 use duet_protocol::{ApplianceId, ClusterId, Conf, DiskId, Epoch, OwnState};
 use duet_storage::{LogOptions, Parts, RealDisk, RecoverOptions};
 use tokio::sync::oneshot;
@@ -153,4 +153,67 @@ fn writers_are_answered_in_order_and_the_abandoned_are_told() {
     assert_eq!(*seen.lock(), (2..=10).collect::<Vec<i64>>());
     let request = RangeRequest { key: Bytes::from_static(b"key1"), ..RangeRequest::default() };
     assert_eq!(machine.store.read().range(&request).unwrap().kvs[0].value, "8");
+}
+
+#[test]
+fn a_checkpoint_is_never_reported_before_what_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { machine, inbox, tail, .. } = open(folder.path());
+    tail.push(&entries(Position::EMPTY, 8));
+    // Entries are applied, and then the thread finds no time to answer their writers.
+    let held = machine.waiters.hold();
+    let applying = {
+        let machine = machine.clone();
+        std::thread::spawn(move || machine.apply_some(Lsn(8)).unwrap())
+    };
+    while machine.applied.lock().lsn < Lsn(8) {
+        std::thread::yield_now();
+    }
+    machine.checkpoint().unwrap();
+    let seen = wait_for(&inbox, &Input::Checkpointed(Lsn(8)));
+    assert_eq!(seen, [Input::Applied(Lsn(8)), Input::Checkpointed(Lsn(8))]);
+    drop(held);
+    applying.join().unwrap();
+}
+
+#[test]
+fn while_a_copy_is_installed_readers_keep_to_the_state_they_know() {
+    let folder = tempfile::tempdir().unwrap();
+    let Bench { machine, inbox, tail, mut parts, .. } = open(folder.path());
+    let all = entries(Position::EMPTY, 10);
+    tail.push(&all);
+    machine.apply_some(Lsn(10)).unwrap();
+    machine.checkpoint().unwrap();
+    let (answer, mut answered) = oneshot::channel();
+    machine.waiters.accepted(Lsn(11), std::iter::once(answer));
+
+    let position = Position { lsn: Lsn(100), ..all[9].position() };
+    let copy = machine.data.receive_snapshot().unwrap().finish(position, None).unwrap();
+    let everything = KeyRange::new(Bytes::from_static(&[0]), Bytes::from_static(&[0]));
+    let limits = EventLimits { max_events: 100, max_bytes: 1 << 20 };
+    let reader = machine.store.read();
+    let installing = {
+        let machine = machine.clone();
+        std::thread::spawn(move || machine.install(copy, position, &mut parts.log).unwrap())
+    };
+    while machine.state.applied() != position {
+        std::thread::yield_now();
+    }
+    // The new state is in place, the old store still answers: from what it was made of.
+    let batch = reader.events(&everything, 2, limits).unwrap();
+    assert_eq!((batch.events.len(), batch.next_revision), (10, 12));
+    drop(reader);
+    installing.join().unwrap();
+
+    assert_eq!(machine.store.read().revision(), 1);
+    assert_eq!(
+        wait_for(&inbox, &Input::SnapshotInstalled(position)).last(),
+        Some(&Input::SnapshotInstalled(position))
+    );
+    assert_eq!(
+        answered.try_recv().unwrap(),
+        Err(crate::WriteError::Unknown),
+        "it came in the copy, or never"
+    );
+    assert_eq!(machine.waiters.count(), 0);
 }
