@@ -70,6 +70,8 @@ pub struct View {
     pub peer_connected: bool,
     /// Whether a soft shutdown is under way here.
     pub leaving: bool,
+    /// How often this appliance has become primary since it started: what a primary keeps in memory begins anew with each.
+    pub promotions: u64,
 }
 
 impl View {
@@ -150,6 +152,27 @@ impl Handle {
         let (answer, answered) = oneshot::channel();
         self.inner.inbox.ask_status(answer);
         answered.await.map_err(|_| Stopped)
+    }
+
+    /// An appliance without a machine room.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        let identity = Identity {
+            cluster_name: "test".to_owned(),
+            cluster_id: ClusterId(7),
+            appliance: ApplianceId::A,
+            disk: DiskId(1),
+            client_url: "http://127.0.0.1:1".to_owned(),
+        };
+        let inner = Inner {
+            view: watch::Sender::new(crate::publisher::Publisher::first_view(&identity)),
+            identity,
+            inbox: Arc::default(),
+            store: Arc::new(RwLock::new(Store::new(Arc::new(duet_mvcc::EmptySource)))),
+            permit: Arc::default(),
+            event_sink: Arc::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Begins a soft shutdown. `Server::wait` returns when it is complete.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use duet_mvcc::Command;
-use duet_protocol::{Epoch, Instant};
+use duet_protocol::Instant;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -49,19 +49,20 @@ fn seconds(ttl: i64) -> Duration {
 
 #[derive(Default)]
 struct Timers {
-    /// The epoch that these timers belong to, while this appliance is primary.
-    epoch: Option<Epoch>,
+    /// The promotion that these timers belong to, while this appliance is primary. Not the epoch: that also changes while
+    /// the primary stays, and then no client gets more time.
+    promotion: Option<u64>,
     by_lease: HashMap<i64, Timer>,
     last_tick: Option<Instant>,
 }
 
 impl Timers {
-    /// Forgets the timers of another epoch.
-    fn enter(&mut self, epoch: Option<Epoch>) {
-        if self.epoch != epoch {
+    /// Forgets the timers of another promotion.
+    fn enter(&mut self, promotion: Option<u64>) {
+        if self.promotion != promotion {
             self.by_lease.clear();
             self.last_tick = None;
-            self.epoch = epoch;
+            self.promotion = promotion;
         }
     }
 
@@ -137,18 +138,18 @@ impl LeaseClock {
         }
     }
 
-    fn current_epoch(&self) -> Option<Epoch> {
+    fn promotion(&self) -> Option<u64> {
         let view = self.handle.view();
         let view = view.borrow();
-        view.is_primary.then_some(view.epoch)
+        view.is_primary.then_some(view.promotions)
     }
 
     fn expired(&self) -> Vec<i64> {
-        let epoch = self.current_epoch();
-        let leases = if epoch.is_some() { self.granted() } else { HashMap::new() };
+        let promotion = self.promotion();
+        let leases = if promotion.is_some() { self.granted() } else { HashMap::new() };
         let mut timers = self.timers.lock();
-        timers.enter(epoch);
-        if epoch.is_none() {
+        timers.enter(promotion);
+        if promotion.is_none() {
             return Vec::new();
         }
         timers.tick(&leases, clock::now())
@@ -176,9 +177,9 @@ impl LeaseClock {
 
     /// Starts the time of a lease that was granted here just now. Without this it would start at the next tick.
     pub fn granted_now(&self, id: i64, ttl: i64) {
-        let Some(epoch) = self.current_epoch() else { return };
+        let Some(promotion) = self.promotion() else { return };
         let mut timers = self.timers.lock();
-        timers.enter(Some(epoch));
+        timers.enter(Some(promotion));
         timers.left(id, ttl, clock::now());
     }
 
@@ -193,10 +194,10 @@ impl LeaseClock {
             guard.still_valid()?;
             return Ok(None);
         };
-        let epoch = self.current_epoch().ok_or(NotPrimary)?;
+        let promotion = self.promotion().ok_or(NotPrimary)?;
         let renewed = {
             let mut timers = self.timers.lock();
-            timers.enter(Some(epoch));
+            timers.enter(Some(promotion));
             timers.renew(id, lease.granted_ttl, clock::now())
         };
         guard.still_valid()?;
@@ -208,9 +209,9 @@ impl LeaseClock {
     /// # Errors
     /// Only the primary knows.
     pub fn left(&self, id: i64, ttl: i64) -> Result<Duration, NotPrimary> {
-        let epoch = self.current_epoch().ok_or(NotPrimary)?;
+        let promotion = self.promotion().ok_or(NotPrimary)?;
         let mut timers = self.timers.lock();
-        timers.enter(Some(epoch));
+        timers.enter(Some(promotion));
         Ok(timers.left(id, ttl, clock::now()))
     }
 
@@ -265,10 +266,10 @@ mod tests {
     fn a_promotion_gives_the_full_time_again() {
         let mut timers = Timers::default();
         let granted = leases(&[(7, 10)]);
-        timers.enter(Some(Epoch(1)));
+        timers.enter(Some(1));
         timers.tick(&granted, at(10));
         timers.enter(None);
-        timers.enter(Some(Epoch(3)));
+        timers.enter(Some(2));
         timers.tick(&granted, at(18));
         assert_eq!(timers.left(7, 10, at(18)), Duration::from_secs(10));
     }
@@ -289,5 +290,29 @@ mod tests {
         timers.tick(&leases(&[(7, 5)]), at(10));
         timers.tick(&leases(&[]), at(11));
         assert!(timers.by_lease.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_new_epoch_of_the_same_primary_gives_no_lease_more_time() {
+        let handle = crate::handle::Handle::for_tests();
+        let view = &handle.inner.view;
+        let be = |epoch, promotions| {
+            view.send_modify(|view| {
+                (view.is_primary, view.epoch, view.promotions) =
+                    (true, duet_protocol::Epoch(epoch), promotions);
+            });
+        };
+        let clock = LeaseClock::new(handle.clone());
+        be(1, 1);
+        clock.granted_now(7, 100);
+        std::thread::sleep(Duration::from_millis(20));
+        let before = clock.left(7, 100).unwrap();
+        assert!(before <= Duration::from_millis(99_980));
+        // The secondary was dropped from the in-sync set, and let in again.
+        be(3, 1);
+        assert!(clock.left(7, 100).unwrap() <= before);
+        // Somebody else was primary in between.
+        be(7, 2);
+        assert!(clock.left(7, 100).unwrap() > before);
     }
 }

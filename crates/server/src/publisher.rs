@@ -70,6 +70,7 @@ impl Publisher {
             peer_client_url: None,
             peer_connected: false,
             leaving: false,
+            promotions: 0,
         }
     }
 
@@ -106,14 +107,17 @@ impl Publisher {
             peer_client_url,
             peer_connected: status.peer.connected,
             leaving: status.leaving,
+            promotions: self.view.borrow().promotions,
             ..Self::first_view(&self.identity)
         };
         let mut role_changed = false;
         self.view.send_if_modified(|current| {
             role_changed = current.role != view.role;
+            let promoted = view.is_primary && !current.is_primary;
             let changed = *current != view;
             if changed {
                 *current = view;
+                current.promotions += u64::from(promoted);
             }
             changed
         });
@@ -178,7 +182,7 @@ impl Publisher {
         };
         PeerReport {
             connected: peer.connected,
-            lsn: peer.position.map(|position| position.lsn.0),
+            lsn: peer_lsn(status),
             epoch: peer.position.map(|position| position.epoch.0),
             lag,
             matched: peer.matched.0,
@@ -203,6 +207,13 @@ impl Publisher {
             read_ms_ago: status.witness.as_ref().map(|(_, read)| milliseconds_since(*read)),
         }
     }
+}
+
+/// Where the peer's log ends, as far as is known: it tells a secondary with every append.
+fn peer_lsn(status: &Status) -> Option<u64> {
+    let told = status.peer.position.map(|position| position.lsn);
+    let follows = status.role == RoleName::Secondary && status.peer.connected;
+    told.max(follows.then_some(status.peer.last)).map(|lsn| lsn.0)
 }
 
 fn milliseconds_since(instant: Instant) -> u64 {

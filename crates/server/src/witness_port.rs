@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use duet_protocol::{ClusterId, Input, WitnessRead, WitnessRecord, WitnessWrite};
-use duet_witness::{ClusterName, ReadOutcome, Register, Version, WriteOutcome, record};
+use duet_witness::record::{self, RecordError};
+use duet_witness::{ClusterName, ReadOutcome, Register, Version, WriteOutcome};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -154,6 +155,11 @@ impl Worker {
                 self.last = Some((record.revision, version));
                 WitnessRead::Record(record)
             }
+            // Another pair's record is an answer: this data must not begin to serve at that pair's place.
+            Err(error @ RecordError::OtherCluster { .. }) => {
+                self.board.set(Some(error.to_string()));
+                WitnessRead::Foreign
+            }
             Err(error) => {
                 self.board.set(Some(error.to_string()));
                 WitnessRead::Unknown
@@ -243,7 +249,7 @@ mod tests {
         assert_eq!(board.error(), None);
 
         let (stranger, board) = start(8);
-        assert_eq!(ask(&stranger, Request::Read { ticket: 1 }).await, read_of(WitnessRead::Unknown));
+        assert_eq!(ask(&stranger, Request::Read { ticket: 1 }).await, read_of(WitnessRead::Foreign));
         assert!(board.error().is_some_and(|error| error.contains("id ")));
     }
 }

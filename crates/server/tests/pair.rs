@@ -116,6 +116,10 @@ async fn a_pair_from_first_start_to_handover_and_rejoin() {
         a.write(put(&format!("key{index}"), "value")).await.unwrap();
     }
     let at = until(&b, "B's application", |status| status.applied >= 101).await;
+    let knows =
+        until(&b, "where the primary stands", |status| status.peer.lsn.is_some_and(|lsn| lsn >= 101)).await;
+    assert_eq!(knows.peer.lag, Some(0));
+    assert_eq!(a.view().borrow().promotions, 1, "letting B in was no promotion");
     assert_eq!(get(&b, "key99").as_deref(), Some("value"));
     assert_eq!(a.status().await.unwrap().digest, at.digest, "one history");
     assert!(b.read_permit().is_err());
@@ -147,6 +151,7 @@ async fn a_pair_from_first_start_to_handover_and_rejoin() {
     a.write(put("three", "3")).await.unwrap();
     until(&a, "B's rejoin", both_in_sync).await;
 
+    assert_eq!(a.view().borrow().promotions, 1);
     // Both stop, the secondary first; the last one starts alone again.
     stop(server_b).await;
     a.write(put("four", "4")).await.unwrap();

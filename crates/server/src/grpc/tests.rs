@@ -62,6 +62,7 @@ impl Machine {
             peer_client_url: None,
             peer_connected: false,
             leaving: false,
+            promotions: 0,
         };
         let inner = Inner {
             identity,
@@ -93,6 +94,7 @@ impl Machine {
         self.handle.inner.permit.set(ReadPermit::Yes);
         self.handle.inner.view.send_modify(|view| {
             view.role = RoleName::Primary;
+            view.promotions += u64::from(!view.is_primary);
             view.is_primary = true;
             view.primary = Some(me);
             view.primary_client_url = Some(self.url.clone());

@@ -23,9 +23,9 @@ pub(crate) enum FrameError {
     #[error("the connection broke: {0}")]
     Broken(io::Error),
     #[error(
-        "a frame of {0} bytes is above the limit of {FRAME_BYTES}: the other side is not a Duet appliance"
+        "a frame of {length} bytes is above the limit of {limit}: the other side is not a Duet appliance"
     )]
-    TooLarge(usize),
+    TooLarge { length: usize, limit: usize },
     #[error("a frame arrived damaged (wrong checksum)")]
     Checksum,
 }
@@ -46,13 +46,18 @@ pub(crate) fn write(buffer: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
 
 /// The body of the next frame.
 pub(crate) fn read(source: &mut impl Read) -> Result<Bytes, FrameError> {
+    read_within(source, FRAME_BYTES)
+}
+
+/// The body of the next frame, if it is no larger than `limit`.
+pub(crate) fn read_within(source: &mut impl Read, limit: usize) -> Result<Bytes, FrameError> {
     let mut length = [0; 4];
     let mut checksum = [0; 4];
     source.read_exact(&mut length).map_err(ended)?;
     source.read_exact(&mut checksum).map_err(ended)?;
     let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-    if length > FRAME_BYTES {
-        return Err(FrameError::TooLarge(length));
+    if length > limit {
+        return Err(FrameError::TooLarge { length, limit });
     }
     let mut body = vec![0; length];
     source.read_exact(&mut body).map_err(ended)?;
@@ -97,6 +102,10 @@ mod tests {
             assert!(matches!(read(&mut damaged.as_slice()), Err(FrameError::Checksum)));
         }
         let http = b"GET / HTTP/1.1\r\n\r\n";
-        assert!(matches!(read(&mut http.as_slice()), Err(FrameError::TooLarge(_))));
+        assert!(matches!(read(&mut http.as_slice()), Err(FrameError::TooLarge { .. })));
+        let mut hundred = Vec::new();
+        write(&mut hundred, |body| body.extend_from_slice(&[1; 100]));
+        assert!(read_within(&mut hundred.as_slice(), 100).is_ok());
+        assert!(matches!(read_within(&mut hundred.as_slice(), 99), Err(FrameError::TooLarge { .. })));
     }
 }

@@ -14,6 +14,9 @@ pub(crate) const VERSION: u16 = 1;
 /// Tells a Duet appliance from whatever else may answer on a port.
 const MAGIC: &[u8; 8] = b"DuetPeer";
 
+/// Largest body of a hello or a refusal, in bytes: names and URLs are short, and nothing is known of who sends it.
+pub(crate) const HELLO_BYTES: usize = 4 << 10;
+
 const HELLO: u8 = 1;
 const REFUSAL: u8 = 2;
 

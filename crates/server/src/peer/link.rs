@@ -4,11 +4,11 @@
 //! passed on before the next one's beginning: `turn` is held for as long as a connection lives.
 
 use std::collections::VecDeque;
-use std::io::{BufReader, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use duet_protocol::{ApplianceId, Entry, Input, Lsn};
 use duet_storage::{LogReader, ReadError};
@@ -27,7 +27,7 @@ use crate::tail::Tail;
 /// How long one attempt to connect may take. Beyond any round trip between two sites; a silent address is tried again.
 const CONNECT: Duration = Duration::from_millis(500);
 
-/// How long the other side may take for its hello: it is answered from memory.
+/// How long the other side may take for its whole hello: it is answered from memory.
 const HANDSHAKE: Duration = Duration::from_secs(1);
 
 /// Pause between attempts to connect. Short, as a restarted peer should be found at once; a refused attempt costs little.
@@ -108,6 +108,7 @@ impl Link {
     pub(crate) fn close(&self, listening_on: SocketAddr) {
         self.closing.store(true, Ordering::SeqCst);
         self.end_current();
+        self.copies.close();
         // Wakes the listener, so that it sees that it is over.
         let _ = TcpStream::connect_timeout(&listening_on, CONNECT);
     }
@@ -354,15 +355,67 @@ pub(crate) fn dial(peer: &str, me: &Hello) -> Result<(TcpStream, Hello), LinkErr
     Ok((stream, Hello { purpose: me.purpose, ..theirs }))
 }
 
+/// Reads from a stream until a deadline, however slowly bytes come.
+struct Until<'a> {
+    stream: &'a TcpStream,
+    deadline: Instant,
+}
+
+impl Read for Until<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        let mut stream = self.stream;
+        stream.read(buffer)
+    }
+}
+
 /// Sets the connection's times and reads the other side's hello.
 fn read_hello(stream: &TcpStream, address: &str) -> Result<Hello, LinkError> {
     let unreachable = |reason| LinkError::Unreachable { address: address.to_owned(), reason };
     stream.set_nodelay(true).map_err(unreachable)?;
-    stream.set_read_timeout(Some(HANDSHAKE)).map_err(unreachable)?;
     stream.set_write_timeout(Some(SILENCE)).map_err(unreachable)?;
-    let mut source = stream;
-    let body = frame::read(&mut source)
+    let mut source = Until { stream, deadline: Instant::now() + HANDSHAKE };
+    let body = frame::read_within(&mut source, hello::HELLO_BYTES)
         .map_err(|reason| LinkError::Frame { address: address.to_owned(), reason })?;
     stream.set_read_timeout(Some(SILENCE)).map_err(unreachable)?;
     Hello::read(&body).map_err(|reason| LinkError::Hello { address: address.to_owned(), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_greeting_that_never_ends_is_given_up_in_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut dripping = TcpStream::connect(address).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let began = Instant::now();
+        let reader = std::thread::spawn(move || read_hello(&stream, "stranger").unwrap_err());
+        let header = [&200_u32.to_le_bytes()[..], &[0; 4]].concat();
+        for byte in header.iter().chain(std::iter::repeat_n(&0, 200)) {
+            if reader.is_finished() || dripping.write_all(&[*byte]).is_err() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let error = reader.join().unwrap();
+        assert!(matches!(error, LinkError::Frame { reason: FrameError::Silent, .. }), "{error}");
+        assert!(began.elapsed() < 3 * HANDSHAKE, "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn a_greeting_that_is_announced_too_large_is_refused_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut boasting = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        boasting.write_all(&(frame::FRAME_BYTES as u64).to_le_bytes()).unwrap();
+        let error = read_hello(&stream, "stranger").unwrap_err();
+        assert!(matches!(error, LinkError::Frame { reason: FrameError::TooLarge { .. }, .. }), "{error}");
+    }
 }
