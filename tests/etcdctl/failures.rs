@@ -73,6 +73,8 @@ fn a_crashed_primary_loses_nothing_that_etcdctl_was_told() {
         pair.until_in_sync().await;
         let [at_a, at_b] = [A, B].map(|appliance| Etcdctl::new(&[pair.client_url(appliance)]));
         assert_eq!(at_a.run(&["put", "returned", "x"]).await.ok(), "OK\n");
+        // Acknowledged is what is durable at both; applied at the secondary it is a moment later.
+        pair.until_in_sync().await;
         let all = ["get", "", "--prefix", "-w", "fields", "--consistency", "s"];
         let lines = |text: String| -> Vec<String> {
             text.lines().filter(|line| !line.starts_with("\"MemberID\"")).map(str::to_owned).collect()
