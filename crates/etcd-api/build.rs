@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // Keys and values become `Bytes`, slices of the received frame: no copy between socket and log.
         .bytes(".")
+        .codec_path("crate::codec::EtcdCodec")
         .compile_fds(descriptors)?;
     Ok(())
 }

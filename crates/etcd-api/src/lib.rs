@@ -8,6 +8,8 @@
 //! tonic-prost-build, and writes into Cargo's `OUT_DIR`. Nothing generated is checked in. To move to a newer etcd,
 //! compare its `api/` folder with `proto/`, take over what was added, and keep every number and type.
 
+pub mod codec;
+
 /// `authpb`: users, roles and permissions.
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
 pub mod authpb {
