@@ -100,7 +100,14 @@ pub async fn serve(args: &ServeArgs) -> Result<Exit, Failure> {
     logging::start(args.log.log_format)?;
     // First of all, so that a signal during the start is a soft shutdown too.
     let mut stops = StopRequests::new()?;
-    let server = Server::start(config).await.map_err(|error| start_failure(&error))?;
+    let server = tokio::select! {
+        started = Server::start(config) => started.map_err(|error| start_failure(&error))?,
+        // A blank appliance may wait for ever, and nothing has begun that could be handed over.
+        _ = stops.next() => {
+            tracing::info!("stopped before the start was complete");
+            return Ok(Exit::Done);
+        }
+    };
     let handle = server.handle();
     let mut ended = std::pin::pin!(server.wait());
     loop {

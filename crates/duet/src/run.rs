@@ -13,7 +13,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Demo(args) => block_on(demo::run(&args)),
         Command::Init(args) => block_on(appliance::init(&args)),
-        Command::Serve(args) => serving_runtime()?.block_on(appliance::serve(&args)),
+        Command::Serve(args) => to_its_end(serving_runtime()?, appliance::serve(&args)),
         Command::Witness(args) => block_on(witness::run(&args)),
         Command::Status(args) => {
             let (endpoints, configured) = (endpoints(&args.endpoints)?, configured(&args.endpoints)?);
@@ -43,6 +43,14 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| no_runtime(&e))?;
     runtime.block_on(work)
+}
+
+/// Runs an appliance. When its end is known nothing is waited for any more: a thread that hangs in a call to the system must not
+/// keep an appliance that has ended from being started again.
+fn to_its_end<T>(runtime: tokio::runtime::Runtime, work: impl Future<Output = T>) -> T {
+    let end = runtime.block_on(work);
+    runtime.shutdown_background();
+    end
 }
 
 /// The runtime of an appliance's network side.
@@ -105,3 +113,21 @@ fn version(args: &VersionArgs) -> Exit {
 
 /// The release of etcd whose API is served.
 const ETCD_API: &str = "3.5";
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn an_end_waits_for_nobody_who_hangs() {
+        let began = Instant::now();
+        let end = to_its_end(serving_runtime().unwrap(), async {
+            drop(tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_mins(1))));
+            7
+        });
+        assert_eq!(end, 7);
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
+}
