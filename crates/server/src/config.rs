@@ -10,6 +10,9 @@ use duet_protocol::{ApplianceId, limits};
 use duet_witness::{ClusterName, WitnessUrl};
 use serde::Deserialize;
 
+/// Longest client URL, in bytes: it is told to the peer with every greeting.
+const CLIENT_URL_BYTES: usize = 1024;
+
 /// A checked configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
@@ -229,10 +232,30 @@ impl Settings {
                 "this is the appliance's own peer_listen; give the other one's",
             ));
         }
+        if peer == client_listen.to_string() {
+            return Err(self.bad(
+                "peer",
+                &peer,
+                "this is the appliance's own client_listen; give the other one's peer_listen",
+            ));
+        }
         let witness = self.witness_url()?;
+        for (field, address) in [("client_listen", client_listen), ("peer_listen", peer_listen)] {
+            if witness.to_string() == format!("http://{address}") {
+                let allowed = format!("this is the appliance's own {field}; the witness is a third party");
+                return Err(self.bad("witness", &witness.to_string(), allowed));
+            }
+        }
         let client_url = self.client_url.clone().unwrap_or_else(|| format!("http://{client_listen}"));
         if !client_url.strip_prefix("http://").is_some_and(is_host_and_port) {
             return Err(self.bad("client_url", &client_url, "use \"http://host:port\""));
+        }
+        if client_url.len() > CLIENT_URL_BYTES {
+            return Err(self.bad(
+                "client_url",
+                &client_url,
+                format!("must not be longer than {CLIENT_URL_BYTES} bytes"),
+            ));
         }
         let retain_entries = self.retain_entries.unwrap_or(limits::RETAIN_ENTRIES);
         Ok(Config {
@@ -324,7 +347,7 @@ witness = "http://127.0.0.1:7900"
 
     #[test]
     fn mistakes_are_told_with_line_and_field() {
-        let table: [(&str, &str, &[&str]); 13] = [
+        let table: [(&str, &str, &[&str]); 16] = [
             ("\"demo\"", "\"de mo\"", &["line 2", "cluster = \"de mo\"", "letters"]),
             ("\"demo\"", "\"\"", &["line 2", "cluster", "must not be empty"]),
             ("appliance = \"A\"", "appliance = \"C\"", &["line 3", "appliance = \"C\"", "\"A\" on one"]),
@@ -334,6 +357,9 @@ witness = "http://127.0.0.1:7900"
             ("127.0.0.1:2379", "127.0.0.1", &["line 5", "client_listen", "address:port"]),
             ("127.0.0.1:2380", "127.0.0.1:2379", &["line 6", "must differ"]),
             ("127.0.0.1:3380", "127.0.0.1:2380", &["line 7", "own peer_listen"]),
+            ("127.0.0.1:3380", "127.0.0.1:2379", &["line 7", "peer", "own client_listen"]),
+            ("127.0.0.1:7900", "127.0.0.1:2379", &["line 8", "witness", "own client_listen"]),
+            ("127.0.0.1:7900", "127.0.0.1:2380", &["line 8", "witness", "own peer_listen"]),
             ("127.0.0.1:3380", "127.0.0.1:0", &["line 7", "host:port"]),
             ("http://127.0.0.1:7900", "ftp://x", &["line 8", "witness", "dir:/path"]),
             ("http://127.0.0.1:7900", "dir:relative", &["line 8", "witness", "must be absolute"]),

@@ -9,10 +9,13 @@ use std::sync::Arc;
 
 use duet_protocol::{ClusterId, DiskId, OwnState};
 use duet_storage::disk::OpenMode;
-use duet_storage::{DataDir, Disk, OwnStateFile, Parts, RealDisk, RecoverOptions};
+use duet_storage::{
+    DataDir, DataDirError, Disk, LogError, OwnStateError, OwnStateFile, Parts, RealDisk, RecoverError,
+    RecoverOptions, StateError,
+};
 
 use crate::config::Config;
-use crate::error::WrongData;
+use crate::error::{Remedy, WrongData};
 
 /// File with the cluster's name.
 const NAME_FILE: &str = "cluster-name";
@@ -31,13 +34,45 @@ const STATE_CACHE_BYTES: usize = 64 << 20;
 pub(crate) enum DataError {
     #[error(transparent)]
     Wrong(#[from] WrongData),
-    /// In words: the caller tells a person, nobody decides by it.
-    #[error("{0}")]
-    Storage(String),
+    /// In words: the caller tells a person.
+    #[error("{reason}")]
+    Storage { reason: String, remedy: Remedy },
 }
 
-fn storage(error: impl std::fmt::Display) -> DataError {
-    DataError::Storage(error.to_string())
+impl From<DataDirError> for DataError {
+    /// Its words name the place.
+    fn from(error: DataDirError) -> Self {
+        let remedy = match &error {
+            DataDirError::Damaged { .. } => Remedy::CopyFromPeer,
+            DataDirError::OwnState(error) => of_own_state(error),
+            _ => Remedy::CorrectTheCause,
+        };
+        Self::Storage { reason: error.to_string(), remedy }
+    }
+}
+
+/// Something in the data directory `path`.
+fn within(path: &Path, error: impl std::fmt::Display, remedy: Remedy) -> DataError {
+    DataError::Storage { reason: format!("data directory {}: {error}", path.display()), remedy }
+}
+
+const fn of_own_state(error: &OwnStateError) -> Remedy {
+    match error {
+        OwnStateError::Damaged { .. } | OwnStateError::Missing { .. } => Remedy::CopyFromPeer,
+        _ => Remedy::CorrectTheCause,
+    }
+}
+
+/// What can be done about parts that cannot be put to work.
+const fn of_parts(error: &RecoverError) -> Remedy {
+    match error {
+        RecoverError::LostWrites { .. }
+        | RecoverError::DataDir(DataDirError::Damaged { .. })
+        | RecoverError::Log(LogError::Damaged(_) | LogError::Missing { .. })
+        | RecoverError::State(StateError::Damaged { .. }) => Remedy::CopyFromPeer,
+        RecoverError::OwnState(error) => of_own_state(error),
+        _ => Remedy::CorrectTheCause,
+    }
 }
 
 /// The data directory of a configuration.
@@ -56,26 +91,32 @@ impl<'a> Place<'a> {
     }
 
     pub(crate) fn is_blank(&self) -> Result<bool, DataError> {
-        DataDir::is_blank(self.disk.as_ref(), self.path()).map_err(storage)
+        Ok(DataDir::is_blank(self.disk.as_ref(), self.path())?)
+    }
+
+    /// Whether a blank appliance could be made here.
+    pub(crate) fn probe(&self) -> Result<(), DataError> {
+        Ok(DataDir::probe(&self.disk, self.path())?)
     }
 
     /// Makes a blank appliance: it has no rights.
     pub(crate) fn create(&self, cluster: ClusterId, disk: DiskId) -> Result<OwnState, DataError> {
         let own = OwnState::blank(cluster, self.config.appliance, disk);
-        let _lock = DataDir::create(self.disk.clone(), self.path(), &own).map_err(storage)?;
-        self.write_name().map_err(storage)?;
+        let _lock = DataDir::create(self.disk.clone(), self.path(), &own)?;
+        self.write_name().map_err(|error| self.name_failed(&error))?;
         Ok(own)
     }
 
     /// Opens and locks the directory, if it is this appliance's.
     pub(crate) fn open(&self) -> Result<(DataDir, OwnState), DataError> {
-        let data = DataDir::open(self.disk.clone(), self.path()).map_err(storage)?;
-        let (_, own) = OwnStateFile::load(self.disk.clone(), &self.path().join("state")).map_err(storage)?;
+        let data = DataDir::open(self.disk.clone(), self.path())?;
+        let (_, own) = OwnStateFile::load(self.disk.clone(), &self.path().join("state"))
+            .map_err(|error| within(self.path(), &error, of_own_state(&error)))?;
         if own.appliance != self.config.appliance {
             let (found, wanted) = (own.appliance, self.config.appliance);
             return Err(WrongData::Appliance { path: self.path().to_owned(), found, wanted }.into());
         }
-        match self.read_name().map_err(storage)? {
+        match self.read_name().map_err(|error| self.name_failed(&error))? {
             Some(found) if found != self.config.cluster => {
                 let wanted = self.config.cluster.clone();
                 Err(WrongData::Cluster { path: self.path().to_owned(), found, wanted }.into())
@@ -83,7 +124,7 @@ impl<'a> Place<'a> {
             Some(_) => Ok((data, own)),
             None => {
                 // A crash came between the directory's making and this file's.
-                self.write_name().map_err(storage)?;
+                self.write_name().map_err(|error| self.name_failed(&error))?;
                 Ok((data, own))
             }
         }
@@ -93,7 +134,15 @@ impl<'a> Place<'a> {
     pub(crate) fn recover(data: &DataDir) -> Result<Parts, DataError> {
         let options =
             RecoverOptions { log: duet_storage::LogOptions::default(), cache_bytes: STATE_CACHE_BYTES };
-        data.recover(options).map_err(storage)
+        data.recover(options).map_err(|error| match error {
+            RecoverError::DataDir(error) => error.into(),
+            error => within(data.path(), &error, of_parts(&error)),
+        })
+    }
+
+    fn name_failed(&self, error: &io::Error) -> DataError {
+        let told = format!("{NAME_FILE}: {}", duet_storage::words(error));
+        within(self.path(), told, Remedy::CorrectTheCause)
     }
 
     fn write_name(&self) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! What can go wrong at this crate's edges: one enum for each, its variants named by what the caller must do.
 
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 /// Why a write got no answer of its own.
@@ -31,10 +32,7 @@ pub struct NotPrimary;
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// The pair exists already.
-    #[error(
-        "this pair already exists at the witness (cluster {cluster}): start this appliance without init; it will copy \
-         from its peer"
-    )]
+    #[error("this pair already exists at the witness (cluster {cluster})")]
     PairExists {
         /// Cluster id in the record.
         cluster: String,
@@ -42,7 +40,7 @@ pub enum InitError {
     /// The data directory belongs to a pair that exists, but the witness has no record of it.
     #[error(
         "the data directory {path} already holds data of cluster {cluster} that has been in use, but the witness has no \
-         record for it: init is for new pairs only"
+         record of it"
     )]
     InUse {
         /// The data directory.
@@ -63,14 +61,37 @@ pub enum InitError {
         /// What went wrong.
         reason: String,
     },
-    /// A file could not be read or written.
-    #[error("data directory {path}: {reason}")]
+    /// The data directory cannot be used.
+    #[error("{reason}")]
     Storage {
-        /// The data directory.
-        path: PathBuf,
-        /// What went wrong.
+        /// What went wrong, and where.
         reason: String,
+        /// What can be done about it.
+        remedy: Remedy,
     },
+}
+
+/// What a person can do about a data directory that cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Remedy {
+    /// The cause is outside of the data: a permission, a full disk, another process.
+    CorrectTheCause,
+    /// What is stored is damaged or incomplete, and only the peer has it whole.
+    CopyFromPeer,
+}
+
+impl Remedy {
+    const fn advice(self) -> &'static str {
+        match self {
+            Self::CorrectTheCause => {
+                "Nothing on the disk was changed by this; correct the cause and start again."
+            }
+            Self::CopyFromPeer => {
+                "Nothing was changed. If the peer is in service: move this directory away and start with an empty one; \
+                 everything is copied from the peer."
+            }
+        }
+    }
 }
 
 impl InitError {
@@ -81,8 +102,13 @@ impl InitError {
                 Some("Check that the witness runs and that its address in the configuration is right.")
             }
             Self::WrongData(_) => Some("Correct `data`, `cluster` or `appliance` in the configuration."),
-            Self::Storage { .. } => Some("Nothing was lost; correct the cause and run init again."),
-            Self::PairExists { .. } | Self::InUse { .. } => None,
+            Self::Storage { remedy, .. } => Some(remedy.advice()),
+            Self::PairExists { .. } => {
+                Some("Start this appliance without init: it will copy everything from its peer.")
+            }
+            Self::InUse { .. } => Some(
+                "Init is for new pairs only: start the appliance with `duet serve`; the pair makes a new record by itself.",
+            ),
         }
     }
 }
@@ -119,7 +145,7 @@ pub enum StartError {
     #[error(transparent)]
     WrongData(#[from] WrongData),
     /// An address cannot be listened on.
-    #[error("cannot listen on {address} ({what}): {reason}")]
+    #[error("cannot listen on {address} ({what}): {}", in_words(reason))]
     Listen {
         /// The configured address.
         address: String,
@@ -137,15 +163,15 @@ pub enum StartError {
         reason: String,
     },
     /// A file could not be read or written, or is damaged beyond what the appliance may mend by itself.
-    #[error("data directory {path}: {reason}")]
+    #[error("{reason}")]
     Storage {
-        /// The data directory.
-        path: PathBuf,
-        /// What went wrong.
+        /// What went wrong, and where.
         reason: String,
+        /// What can be done about it.
+        remedy: Remedy,
     },
     /// A thread could not be started.
-    #[error("cannot start the {name} thread: {reason}")]
+    #[error("cannot start the {name} thread: {}", in_words(reason))]
     Thread {
         /// Which one.
         name: &'static str,
@@ -156,14 +182,18 @@ pub enum StartError {
 
 impl StartError {
     /// What to do about it, where the error itself does not say so.
-    pub const fn advice(&self) -> Option<&'static str> {
+    pub fn advice(&self) -> Option<&'static str> {
         match self {
             Self::WrongData(_) => Some("Correct `data`, `cluster` or `appliance` in the configuration."),
-            Self::Listen { .. } => Some("Stop the program that uses the port, or configure another one."),
+            Self::Listen { reason, .. } => Some(match reason.kind() {
+                ErrorKind::AddrInUse => "Stop the program that uses the port, or configure another one.",
+                ErrorKind::PermissionDenied => {
+                    "Configure a port above 1023, or allow this user to use this one."
+                }
+                _ => "Configure an address of this machine; 0.0.0.0 stands for all of them.",
+            }),
             Self::Witness { .. } => Some("Correct `witness` in the configuration."),
-            Self::Storage { .. } => {
-                Some("Nothing on the disk was changed by this; correct the cause and start again.")
-            }
+            Self::Storage { remedy, .. } => Some(remedy.advice()),
             Self::Thread { .. } => Some("Raise the limit on threads or processes for this user."),
         }
     }
@@ -176,4 +206,41 @@ pub enum ExitReason {
     Stopped,
     /// Something failed that an appliance does not survive; the process must end with a non-zero code.
     Fatal(String),
+}
+
+/// Says in plain words why the network or the system refused.
+pub(crate) fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => "the address is in use by another program".to_owned(),
+        ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
+        ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => "no answer in time".to_owned(),
+        _ => duet_storage::words(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_advice_fits_the_cause_and_nobody_reads_numbers() {
+        // EACCES, EADDRINUSE, EADDRNOTAVAIL
+        for (number, said, advice) in [
+            (13, "denied", "1023"),
+            (98, "in use", "Stop the program"),
+            (99, "does not have", "of this machine"),
+        ] {
+            let reason = io::Error::from_raw_os_error(number);
+            let error =
+                StartError::Listen { address: "192.0.2.1:1".to_owned(), what: "client_listen", reason };
+            let told = error.to_string();
+            assert!(told.contains(said) && !told.contains("os error"), "{told}");
+            assert!(error.advice().is_some_and(|told| told.contains(advice)), "{:?}", error.advice());
+        }
+        let storage = |remedy| StartError::Storage { reason: "the log is damaged".to_owned(), remedy };
+        assert!(storage(Remedy::CopyFromPeer).advice().is_some_and(|told| told.contains("from the peer")));
+        assert_ne!(storage(Remedy::CopyFromPeer).advice(), storage(Remedy::CorrectTheCause).advice());
+        assert!(InitError::PairExists { cluster: "7".to_owned() }.advice().is_some());
+    }
 }

@@ -1,11 +1,12 @@
 //! `duet init`: the one order by which an operator makes a pair, on one of the two appliances.
 //!
-//! First the data directory, then the witness's record, by create-if-absent. It may be repeated after a crash at any point: the
+//! First a directory's mark as a witness, then the data directory, then the witness's record, by create-if-absent. It may be repeated after a crash at any point: the
 //! record names the disk that was meant, and only a disk that was never in use may create it.
 
 use duet_protocol::{ApplianceId, ClusterId, Conf, DiskId, Epoch, OwnState, PerAppliance, WitnessRecord};
 use duet_witness::register::DEFAULT_DEADLINE;
-use duet_witness::{ClusterName, ReadOutcome, Register, WriteOutcome, record};
+use duet_witness::{ClusterName, ReadOutcome, Register, WitnessUrl, WriteOutcome, directory, record};
+use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::data::{DataError, Place, draw_cluster, draw_disk};
@@ -47,14 +48,15 @@ struct Init<'a> {
 impl Init<'_> {
     async fn run(&self) -> Result<InitReport, InitError> {
         let place = Place::new(self.config);
+        self.prepare_witness().await?;
         let record = self.read().await?;
-        let own = if self.data(place.is_blank())? {
+        let own = if place.is_blank()? {
             if let Some(record) = record {
                 return Err(InitError::PairExists { cluster: record.cluster.to_string() });
             }
-            self.data(place.create(draw_cluster(), draw_disk()))?
+            place.create(draw_cluster(), draw_disk())?
         } else {
-            let (_lock, own) = self.data(place.open())?;
+            let (_lock, own) = place.open()?;
             match record {
                 Some(record) if is_of(&record, &own) => return Ok(self.report(&own, true)),
                 Some(record) => return Err(InitError::PairExists { cluster: record.cluster.to_string() }),
@@ -69,6 +71,27 @@ impl Init<'_> {
         self.create(&own).await?;
         failpoint::reach("init.record.after");
         Ok(self.report(&own, false))
+    }
+
+    /// Marks a directory as a witness: this is the operator's one act, with the share mounted.
+    async fn prepare_witness(&self) -> Result<(), InitError> {
+        let WitnessUrl::Directory { path } = self.config.witness.clone() else { return Ok(()) };
+        let (done, outcome) = oneshot::channel();
+        // A thread of its own: one that hangs in a dead file system is left behind.
+        let prepare = move || {
+            let _ = done.send(directory::prepare(&path));
+        };
+        std::thread::Builder::new()
+            .name("duet-init".to_owned())
+            .spawn(prepare)
+            .map_err(|error| self.witness(error.to_string()))?;
+        match tokio::time::timeout(DEFAULT_DEADLINE, outcome).await {
+            Ok(Ok(prepared)) => prepared.map_err(|error| self.witness(error.to_string())),
+            Ok(Err(_)) => Err(self.witness("marking it broke".to_owned())),
+            Err(_) => {
+                Err(self.witness("it did not answer in time: is the file system's server up?".to_owned()))
+            }
+        }
     }
 
     async fn create(&self, own: &OwnState) -> Result<(), InitError> {
@@ -110,12 +133,14 @@ impl Init<'_> {
     fn witness(&self, reason: String) -> InitError {
         InitError::Witness { witness: self.config.witness.to_string(), reason }
     }
+}
 
-    fn data<T>(&self, result: Result<T, DataError>) -> Result<T, InitError> {
-        result.map_err(|error| match error {
-            DataError::Wrong(wrong) => InitError::WrongData(wrong),
-            DataError::Storage(reason) => InitError::Storage { path: self.config.data.clone(), reason },
-        })
+impl From<DataError> for InitError {
+    fn from(error: DataError) -> Self {
+        match error {
+            DataError::Wrong(wrong) => Self::WrongData(wrong),
+            DataError::Storage { reason, remedy } => Self::Storage { reason, remedy },
+        }
     }
 }
 

@@ -1,11 +1,10 @@
 //! Tells others what the core knows: a view for the client API with every change, a report for people when they ask.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use duet_mvcc::Store;
 use duet_protocol::{ApplianceId, ClusterId, Instant, PerAppliance, RoleName, Status};
 use duet_witness::WitnessUrl;
-use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::clock;
@@ -22,7 +21,8 @@ pub(crate) struct Publisher {
     pub(crate) data_dir: String,
     pub(crate) witness_url: WitnessUrl,
     pub(crate) view: watch::Sender<View>,
-    pub(crate) store: Arc<RwLock<Store>>,
+    /// The store's revision: the store's lock is nothing the driver may wait for.
+    pub(crate) revision: Arc<AtomicI64>,
     pub(crate) peer: Arc<PeerBoard>,
     pub(crate) witness: Arc<WitnessBoard>,
     pub(crate) role_since: Instant,
@@ -151,7 +151,7 @@ impl Publisher {
             flushed: status.flushed.0,
             committed: status.committed.0,
             applied: status.applied.0,
-            revision: self.store.read().revision(),
+            revision: self.revision.load(Ordering::SeqCst),
             conf: ConfReport::of(&status.own.conf),
             tent: status.own.tent.as_ref().and_then(ConfReport::of),
             pending: status.pending.as_ref().and_then(ConfReport::of),

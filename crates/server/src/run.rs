@@ -18,7 +18,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::data::{DataError, Place, draw_disk};
 use crate::driver::Driver;
-use crate::error::{ExitReason, StartError};
+use crate::error::{ExitReason, Remedy, StartError};
 use crate::fatal::Fate;
 use crate::handle::{Handle, Identity, Inner, PermitCell};
 use crate::http::admin;
@@ -72,18 +72,14 @@ impl Server {
             reason: error.to_string(),
         })?;
         let register: Arc<dyn Register> = config.witness.register(name.clone(), DEFAULT_DEADLINE).into();
-        if in_words(&config, Place::new(&config).is_blank())? {
-            let disk = draw_disk();
-            let cluster = identify(&config, &name, register.as_ref(), disk).await;
-            in_words(&config, Place::new(&config).create(cluster, disk))?;
-        }
+        make_if_blank(&config, &name, register.as_ref()).await?;
         let opened = {
             let config = config.clone();
             tokio::task::spawn_blocking(move || open(&config)).await
         };
         let (data, parts) = opened.unwrap_or_else(|broke| {
             let reason = format!("opening the data broke: {broke}");
-            Err(StartError::Storage { path: config.data.clone(), reason })
+            Err(StartError::Storage { reason, remedy: Remedy::CorrectTheCause })
         })?;
         Room::build(config, name, register, data, parts)?.start(listeners)
     }
@@ -156,21 +152,53 @@ impl Listeners {
     }
 }
 
-fn in_words<T>(config: &Config, result: Result<T, DataError>) -> Result<T, StartError> {
-    result.map_err(|error| match error {
-        DataError::Wrong(wrong) => StartError::WrongData(wrong),
-        DataError::Storage(reason) => StartError::Storage { path: config.data.clone(), reason },
-    })
+impl From<DataError> for StartError {
+    fn from(error: DataError) -> Self {
+        match error {
+            DataError::Wrong(wrong) => Self::WrongData(wrong),
+            DataError::Storage { reason, remedy } => Self::Storage { reason, remedy },
+        }
+    }
 }
 
 fn open(config: &Config) -> Result<(DataDir, Parts), StartError> {
-    let (data, _) = in_words(config, Place::new(config).open())?;
-    let parts = in_words(config, Place::recover(&data))?;
+    let (data, _) = Place::new(config).open()?;
+    let parts = Place::recover(&data)?;
     Ok((data, parts))
 }
 
-/// Which pair a blank appliance belongs to: the witness's record says so, or the peer does.
-async fn identify(config: &Config, name: &ClusterName, register: &dyn Register, disk: DiskId) -> ClusterId {
+/// Makes a blank appliance's data directory as soon as it is known which pair it belongs to.
+async fn make_if_blank(
+    config: &Config,
+    name: &ClusterName,
+    register: &dyn Register,
+) -> Result<(), StartError> {
+    let place = Place::new(config);
+    if !place.is_blank()? {
+        return Ok(());
+    }
+    place.probe()?;
+    let disk = draw_disk();
+    if let Some(cluster) = identify(config, name, register, disk).await? {
+        match place.create(cluster, disk) {
+            Ok(_) => return Ok(()),
+            Err(error) if place.is_blank()? => return Err(error.into()),
+            Err(_) => {}
+        }
+    }
+    tracing::info!("`duet init` has been run here meanwhile");
+    // It may hold the directory's lock for a moment longer.
+    tokio::time::sleep(IDENTIFY_PAUSE).await;
+    Ok(())
+}
+
+/// Which pair a blank appliance belongs to: the witness's record says so, or the peer does. `None`: it is blank no more.
+async fn identify(
+    config: &Config,
+    name: &ClusterName,
+    register: &dyn Register,
+    disk: DiskId,
+) -> Result<Option<ClusterId>, StartError> {
     let me = Hello {
         purpose: Purpose::Identify,
         cluster_name: config.cluster.clone(),
@@ -182,7 +210,7 @@ async fn identify(config: &Config, name: &ClusterName, register: &dyn Register, 
     for attempt in 0_u32.. {
         let from_witness = match register.read().await {
             ReadOutcome::Record { bytes, .. } => match record::decode(name, None, &bytes) {
-                Ok(record) => return record.cluster,
+                Ok(record) => return Ok(Some(record.cluster)),
                 Err(error) => error.to_string(),
             },
             ReadOutcome::Absent => "the witness has no record of this pair".to_owned(),
@@ -191,7 +219,7 @@ async fn identify(config: &Config, name: &ClusterName, register: &dyn Register, 
         let (peer, hello) = (config.peer.clone(), me.clone());
         let asked = tokio::task::spawn_blocking(move || link::dial(&peer, &hello)).await;
         let from_peer = match asked {
-            Ok(Ok((_, Hello { cluster: Some(cluster), .. }))) => return cluster,
+            Ok(Ok((_, Hello { cluster: Some(cluster), .. }))) => return Ok(Some(cluster)),
             Ok(Ok(_)) => "the peer is blank too".to_owned(),
             Ok(Err(error)) => error.to_string(),
             Err(broke) => broke.to_string(),
@@ -203,6 +231,9 @@ async fn identify(config: &Config, name: &ClusterName, register: &dyn Register, 
             );
         }
         tokio::time::sleep(IDENTIFY_PAUSE).await;
+        if !Place::new(config).is_blank()? {
+            return Ok(None);
+        }
     }
     unreachable!("it asks for ever")
 }
@@ -251,8 +282,10 @@ impl Room {
             data: data.clone(),
             state: parts.store.clone(),
         };
-        let machine = Machine::new(machine)
-            .map_err(|error| StartError::Storage { path: config.data.clone(), reason: error.to_string() })?;
+        let machine = Machine::new(machine).map_err(|error| {
+            let reason = format!("data directory {}: {error}", config.data.display());
+            StartError::Storage { reason, remedy: error.remedy() }
+        })?;
         let me = Hello {
             purpose: Purpose::Messages,
             cluster_name: config.cluster.clone(),
@@ -319,7 +352,7 @@ impl Room {
             data_dir: config.data.display().to_string(),
             witness_url: config.witness.clone(),
             view: inner.view.clone(),
-            store: machine.store.clone(),
+            revision: machine.revision.clone(),
             peer: board,
             witness: witness_board,
             role_since: clock::now(),

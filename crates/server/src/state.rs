@@ -4,6 +4,7 @@
 //! position that goes with the state is taken under the same lock as the state, so a checkpoint never claims another one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use duet_storage::{
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::clock;
-use crate::error::StartError;
+use crate::error::{Remedy, StartError};
 use crate::failpoint;
 use crate::fatal::Fate;
 use crate::handle::{AppliedBatch, EventSinkCell, PermitCell};
@@ -70,11 +71,23 @@ pub(crate) enum StateFailure {
     WrongCopy { wanted: Position, found: Position },
 }
 
+impl StateFailure {
+    /// What a person can do about it at a start.
+    pub(crate) const fn remedy(&self) -> Remedy {
+        match self {
+            Self::Restore(_) | Self::State(StateError::Damaged { .. }) => Remedy::CopyFromPeer,
+            _ => Remedy::CorrectTheCause,
+        }
+    }
+}
+
 /// The store, and everything that changes it.
 pub(crate) struct Machine {
     pub(crate) store: Arc<RwLock<Store>>,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) event_sink: Arc<EventSinkCell>,
+    /// The store's revision, for those who must not wait for its lock.
+    pub(crate) revision: Arc<AtomicI64>,
     permit: Arc<PermitCell>,
     inbox: Arc<Inbox>,
     tail: Arc<Tail>,
@@ -176,10 +189,12 @@ impl Machine {
         let MachineParts { permit, inbox, tail, log, data, state } = parts;
         let store = load(&state)?;
         let applied = state.applied();
+        let revision = Arc::new(AtomicI64::new(store.revision()));
         Ok(Self {
             store: Arc::new(RwLock::new(store)),
             waiters: Arc::default(),
             event_sink: Arc::default(),
+            revision,
             permit,
             inbox,
             tail,
@@ -265,6 +280,7 @@ impl Machine {
                 outcome.push((entry.lsn, result));
             }
             drop(bar);
+            self.revision.store(store.revision(), Ordering::SeqCst);
             outcome
         };
         if let Some(last) = entries.last() {
@@ -407,6 +423,7 @@ impl Machine {
         let loaded = load(&self.state)?;
         let revision = loaded.revision();
         *self.store.write() = loaded;
+        self.revision.store(revision, Ordering::SeqCst);
         *applied = position;
         // Their entries will never be applied one by one here.
         self.waiters.abandon(Lsn::ZERO);

@@ -27,7 +27,6 @@ impl Pair {
         let folder = tempfile::tempdir().unwrap();
         let witness = folder.path().join("witness");
         std::fs::create_dir(&witness).unwrap();
-        duet_witness::directory::prepare(&witness).unwrap();
         let listeners: Vec<_> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let port = |index: usize| listeners[index].local_addr().unwrap().port();
         Self { ports: [port(0), port(1), port(2), port(3)], folder }
@@ -125,6 +124,19 @@ async fn a_pair_from_first_start_to_handover_and_rejoin() {
     assert!(b.read_permit().is_err());
     assert!(a.read_permit().is_ok());
 
+    // A long reader and a writer behind it hold up neither the driver nor whoever asks for the status.
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let locked = a.clone();
+    let writer = std::thread::spawn(move || {
+        let _held = locked.store().write();
+        wait.recv().unwrap();
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let status = tokio::time::timeout(PATIENCE / 6, a.status()).await.unwrap().unwrap();
+    assert!(status.serving && status.revision == 102, "{status:#?}");
+    done.send(()).unwrap();
+    writer.join().unwrap();
+
     // A stops softly: B goes on.
     stop(server_a).await;
     until(&b, "B's service", |status| status.serving).await;
@@ -220,4 +232,36 @@ async fn data_of_another_pair_or_appliance_is_refused_in_words() {
     wrong.cluster = "other".into();
     let told = Server::start(wrong).await.err().unwrap().to_string();
     assert!(told.contains("\"demo\"") && told.contains("\"other\""), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn init_while_the_appliance_waits_for_it() {
+    let pair = Pair::new();
+    let config = pair.config("A");
+    let waiting = tokio::spawn(async move { Server::start(config).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!waiting.is_finished() && !pair.path().join("A").exists(), "nothing is made before");
+    duet_server::init(&pair.config("A")).await.unwrap();
+    let server = tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
+    until(&server.handle(), "A's service", |status| status.serving).await;
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_where_no_data_can_be_is_told_before_the_wait_for_a_pair() {
+    let pair = Pair::new();
+    let mut config = pair.config("A");
+    config.data = pair.path().join("not/there");
+    let error = tokio::time::timeout(PATIENCE, Server::start(config)).await.unwrap().err().unwrap();
+    assert!(error.to_string().contains("does not exist"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_data_is_to_be_copied_from_the_peer() {
+    let pair = Pair::new();
+    duet_server::init(&pair.config("A")).await.unwrap();
+    std::fs::remove_dir_all(pair.path().join("A/state")).unwrap();
+    std::fs::create_dir(pair.path().join("A/state")).unwrap();
+    let error = Server::start(pair.config("A")).await.err().unwrap();
+    assert!(error.advice().is_some_and(|advice| advice.contains("copied from the peer")), "{error}");
 }

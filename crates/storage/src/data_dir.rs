@@ -34,6 +34,9 @@ const STATE: &str = "state";
 const LOG: &str = "log";
 const STORE: &str = "data.redb";
 
+/// End of the name of the file by which is tried whether the directory could be made.
+const PROBE_SUFFIX: &str = ".probe";
+
 /// No format file is longer in bytes.
 const FORMAT_BYTES_MAX: usize = 256;
 
@@ -182,6 +185,22 @@ impl DataDir {
         Ok(matches!(look(disk, path)?, Found::Nothing | Found::Blank))
     }
 
+    /// Finds out whether [`DataDir::create`] could make a data directory at `path` later, without making it.
+    ///
+    /// # Errors
+    /// See [`DataDirError`].
+    pub fn probe(disk: &Arc<dyn Disk>, path: &Path) -> Result<(), DataDirError> {
+        match look(disk.as_ref(), path)? {
+            Found::Nothing => probe_beside(disk.as_ref(), path),
+            // Whoever holds the lock can write there.
+            Found::Blank => match Self::locked(Arc::clone(disk), path) {
+                Ok(_) | Err(DataDirError::InUse { .. }) => Ok(()),
+                Err(error) => Err(error),
+            },
+            Found::Complete => Ok(()),
+        }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -254,6 +273,24 @@ impl DataDir {
             removed => removed.at("remove", &path).map(|()| true),
         }
     }
+}
+
+/// Makes and removes a file beside `path`: that needs just what making `path` needs.
+fn probe_beside(disk: &dyn Disk, path: &Path) -> Result<(), DataDirError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(PROBE_SUFFIX);
+    let probe = PathBuf::from(name);
+    match disk.open(&probe, OpenMode::Create) {
+        Err(error) if is_refused(&error) => {
+            return Err(DataDirError::NotWritable { path: parent_of(path).to_owned() });
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(DataDirError::Missing { path: parent_of(path).to_owned() });
+        }
+        made => drop(made.at("create", &probe)?),
+    }
+    disk.remove(&probe).at("remove", &probe)?;
+    Ok(())
 }
 
 fn make_root(disk: &dyn Disk, path: &Path) -> Result<(), DataDirError> {

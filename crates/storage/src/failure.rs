@@ -28,7 +28,7 @@ impl IoFailure {
 
 impl fmt::Display for IoFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {} {}: {}", self.operation, self.path.display(), self.source)
+        write!(f, "cannot {} {}: {}", self.operation, self.path.display(), words(&self.source))
     }
 }
 
@@ -36,6 +36,13 @@ impl std::error::Error for IoFailure {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
     }
+}
+
+/// What the system said, without its number for it, which tells a person nothing.
+pub fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let number = error.raw_os_error().map(|number| format!(" (os error {number})"));
+    number.and_then(|number| text.strip_suffix(&number).map(str::to_owned)).unwrap_or(text)
 }
 
 /// Whether an error says that there is no space left.
@@ -52,5 +59,18 @@ pub(crate) trait At<T> {
 impl<T> At<T> for io::Result<T> {
     fn at(self, operation: &'static str, path: &Path) -> Result<T, IoFailure> {
         self.map_err(|source| IoFailure { operation, path: path.to_owned(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_not_told_numbers() {
+        let failure =
+            IoFailure { operation: "write", path: "/x".into(), source: io::Error::from_raw_os_error(5) };
+        assert_eq!(failure.to_string(), "cannot write /x: Input/output error");
+        assert_eq!(words(&io::Error::other("why")), "why");
     }
 }

@@ -20,7 +20,7 @@ pub mod testing;
 
 pub use data_dir::{DataDir, DataDirError};
 pub use disk::{Disk, DiskFile, RealDisk};
-pub use failure::IoFailure;
+pub use failure::{IoFailure, words};
 pub use log::{Damage, Log, LogError, LogOptions, LogReader, Preparer, ReadError, Recovered, TornTail};
 pub use own_state::{OwnStateError, OwnStateFile};
 pub use recovery::{Parts, RecoverError, RecoverOptions};

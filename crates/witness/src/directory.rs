@@ -364,8 +364,8 @@ fn check_marker(directory: &Path) -> Result<(), Reason> {
             MARKER_TEXT.trim_end()
         ))),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(Reason::new(format!(
-            "{shown} is no witness directory (no file {MARKER} in it): is the share mounted? \
-             If it is new, prepare it once as the operating guide says"
+            "{shown} is no witness directory (no file {MARKER} in it): mount the share, or \
+             run `duet init` if the pair is new"
         ))),
         Err(error) => Err(Reason::new(format!("cannot read {shown}/{MARKER}: {error}"))),
     }

@@ -329,8 +329,8 @@ mod tests {
     fn a_record_larger_than_a_frame_arrives_whole() {
         let folder = tempfile::tempdir().unwrap();
         let (data, receiver) = receiver(folder.path());
-        let meta =
-            Bytes::from((0..frame::FRAME_BYTES + 1_000).map(|index| (index % 251) as u8).collect::<Vec<_>>());
+        let meta: Vec<u8> = (0..=250).cycle().take(frame::FRAME_BYTES + 1_000).collect();
+        let meta = Bytes::from(meta);
         let (mut sender, inbox, thread) = begin(&receiver);
         send_all(&mut sender, last_frames(Epoch(1), POSITION, 0, Some(meta.clone())).unwrap());
         thread.join().unwrap();

@@ -7,6 +7,8 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 
+use crate::error::in_words;
+
 /// Largest body in bytes: an append holds about 1 MiB of commands, or one command of at most 4 MiB, and its stamps.
 pub(crate) const FRAME_BYTES: usize = 8 << 20;
 
@@ -20,7 +22,7 @@ pub(crate) enum FrameError {
     Closed,
     #[error("it said nothing for too long")]
     Silent,
-    #[error("the connection broke: {0}")]
+    #[error("the connection broke: {}", in_words(.0))]
     Broken(io::Error),
     #[error(
         "a frame of {length} bytes is above the limit of {limit}: the other side is not a Duet appliance"

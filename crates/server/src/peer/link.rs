@@ -20,6 +20,7 @@ use super::copy::CopyReceiver;
 use super::frame::{self, FrameError};
 use super::hello::{self, Hello, HelloError, Mismatch, Purpose};
 use super::outbox::{Outbox, Outgoing};
+use crate::error::in_words;
 use crate::fatal::Fate;
 use crate::inbox::Inbox;
 use crate::tail::Tail;
@@ -52,7 +53,7 @@ const HANDSHAKES: usize = 16;
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
-    #[error("cannot reach the peer at {address}: {reason}")]
+    #[error("cannot reach the peer at {address}: {}", in_words(reason))]
     Unreachable { address: String, reason: std::io::Error },
     #[error("the peer at {address}: {reason}")]
     Frame { address: String, reason: FrameError },

@@ -138,3 +138,21 @@ fn a_creation_that_is_cut_short_can_be_done_again() {
         }
     }
 }
+
+#[test]
+fn whether_it_could_be_made_is_found_out_without_making_it() {
+    let parent = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let path = parent.path().join("data");
+    DataDir::probe(&disk, &path).unwrap();
+    assert!(std::fs::read_dir(parent.path()).unwrap().next().is_none(), "nothing was made");
+    let below = parent.path().join("not/there");
+    assert!(
+        matches!(DataDir::probe(&disk, &below), Err(DataDirError::Missing { path }) if path.ends_with("not"))
+    );
+    std::fs::create_dir(&path).unwrap();
+    DataDir::probe(&disk, &path).unwrap();
+    assert!(DataDir::is_blank(disk.as_ref(), &path).unwrap(), "still free");
+    std::fs::write(path.join("beach.jpg"), "precious").unwrap();
+    assert!(matches!(DataDir::probe(&disk, &path), Err(DataDirError::NotOurs { .. })));
+}

@@ -160,7 +160,8 @@ fn a_file_that_is_no_database_is_damaged_and_named() {
     let disk: Arc<dyn Disk> = Arc::new(crate::RealDisk);
     drop(StateStore::open(Arc::clone(&disk), &path, 1 << 20).unwrap());
     let good = std::fs::read(&path).unwrap();
-    for bytes in [&[0x55; 70_000][..], &good[..100], &good[..good.len() / 2], b""] {
+    let foreign = vec![0x55; 70_000];
+    for bytes in [&foreign[..], &good[..100], &good[..good.len() / 2], b""] {
         std::fs::write(&path, bytes).unwrap();
         let error = StateStore::open(Arc::clone(&disk), &path, 1 << 20).unwrap_err();
         assert!(matches!(error, StateError::Damaged { .. }), "{error}");
