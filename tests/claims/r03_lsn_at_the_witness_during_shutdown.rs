@@ -18,8 +18,9 @@ with_both_witnesses!(
     without_a_witness_it_stops_all_the_same_and_says_so
 );
 
-/// Long enough to read a record many times over; shorter than half of the 2 s that a shutdown waits for the witness.
-const DWELL: &str = "witness.request.after=sleep:600";
+/// Long enough to read a record many times over. A shutdown waits for the witness for 2 s, in which a conflict and its
+/// repetition must find room: four requests.
+const DWELL: &str = "witness.request.after=sleep:350";
 
 /// A pair in which shutdowns can be looked at.
 struct Observed {
@@ -46,6 +47,8 @@ impl Observed {
             self.pair.start_appliance(appliance).await;
             self.pair.clear_environment(appliance);
             self.pair.until_in_sync().await;
+            let cleared = |record: &WitnessRecord| record.left.get(appliance).is_none();
+            self.pair.until_record("nothing left of the shutdown before", cleared).await;
         }
     }
 
