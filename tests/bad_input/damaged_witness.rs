@@ -49,7 +49,7 @@ fn the_record_in_a_witness_directory() {
         flipped[good.len() / 2] ^= 1;
         let newer = text.replacen("record 1 ", "record 2 ", 1);
         let foreign = text.replacen(&format!("cluster={CLUSTER}"), "cluster=other", 1);
-        let long = [&good[..], &[b' '; 100_000]].concat();
+        let long = [&good[..], &b" ".repeat(100_000)].concat();
         for damaged in
             [&flipped[..], &good[..good.len() - 1], b"", newer.as_bytes(), foreign.as_bytes(), &long]
         {

@@ -118,7 +118,7 @@ fn data_of_a_newer_version_or_of_no_version() {
             (b"", &["FORMAT", "damaged"]),
             (b"duet data directory, format one\n", &["FORMAT", "damaged"]),
             (&[0xff; 40], &["FORMAT", "damaged"]),
-            (&[b'x'; 100_000], &["FORMAT", "damaged"]),
+            (&[b'x'; 10_000], &["FORMAT", "damaged"]),
         ];
         for (content, parts) in cases {
             std::fs::write(&format, content).unwrap();

@@ -23,7 +23,9 @@ async fn round(etcdctl: &Etcdctl, name: &str, number: usize) {
 
 /// After `rounds` rounds exactly this is there.
 async fn check(etcdctl: &Etcdctl, name: &str, rounds: usize) {
-    let expected: String = (0..rounds).map(|number| format!("{name}/{number:04}\nv2\n")).collect();
+    let expected: Vec<String> =
+        (0..rounds).flat_map(|number| [format!("{name}/{number:04}\n"), "v2\n".to_owned()]).collect();
+    let expected = expected.concat();
     assert_eq!(etcdctl.run(&["get", &format!("{name}/"), "--prefix"]).await.ok(), expected);
 }
 
