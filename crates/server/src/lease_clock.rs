@@ -2,7 +2,7 @@
 //!
 //! The store knows which leases exist; this clock adds a deadline to each while this appliance is primary. A promotion
 //! gives every lease its full time to live again, because keep-alives are not replicated. Time during which this process
-//! did not run does not count against a lease: its clients could not have renewed it.
+//! did not run, or could not serve, does not count against a lease: its clients could not have renewed it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -66,8 +66,8 @@ impl Timers {
         }
     }
 
-    /// Takes over which leases there are, forgives time in which nothing ran, and picks what has expired.
-    fn tick(&mut self, leases: &HashMap<i64, i64>, now: Instant) -> Vec<i64> {
+    /// Forgives time in which no client could renew its lease: nothing ran, or nothing was served.
+    fn forgive(&mut self, now: Instant) {
         let late = self.last_tick.map_or(Duration::ZERO, |last| now.since(last));
         if late > LATE {
             let forgiven = late.saturating_sub(TICK);
@@ -76,6 +76,11 @@ impl Timers {
             }
         }
         self.last_tick = Some(now);
+    }
+
+    /// Takes over which leases there are, and picks what has expired.
+    fn tick(&mut self, leases: &HashMap<i64, i64>, now: Instant) -> Vec<i64> {
+        self.forgive(now);
         self.by_lease.retain(|id, _| leases.contains_key(id));
         for (id, ttl) in leases {
             self.by_lease.entry(*id).or_insert_with(|| Timer::full(*ttl, now));
@@ -92,6 +97,7 @@ impl Timers {
 
     /// Starts the lease's time anew; `false` if it has run out.
     fn renew(&mut self, id: i64, ttl: i64, now: Instant) -> bool {
+        self.forgive(now);
         let timer = self.by_lease.entry(id).or_insert_with(|| Timer::full(ttl, now));
         if timer.revoking || timer.deadline <= now {
             return false;
@@ -149,7 +155,8 @@ impl LeaseClock {
         let leases = if promotion.is_some() { self.granted() } else { HashMap::new() };
         let mut timers = self.timers.lock();
         timers.enter(promotion);
-        if promotion.is_none() {
+        // A primary without its peer and the witness renews nobody: then nothing expires either.
+        if promotion.is_none() || self.handle.read_permit().is_err() {
             return Vec::new();
         }
         timers.tick(&leases, clock::now())
@@ -282,6 +289,13 @@ mod tests {
         assert_eq!(timers.tick(&granted, at(112)), [0; 0]);
         let left = timers.left(7, 5, at(112));
         assert!(left > Duration::from_secs(2) && left <= Duration::from_secs(3), "{left:?}");
+    }
+
+    #[test]
+    fn a_renewal_that_comes_first_after_such_a_time_finds_it_forgiven() {
+        let mut timers = Timers::default();
+        assert_eq!(ticks(&mut timers, &leases(&[(7, 5)]), 10..=12), []);
+        assert!(timers.renew(7, 5, at(112)));
     }
 
     #[test]
