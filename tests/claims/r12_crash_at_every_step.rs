@@ -327,9 +327,8 @@ async fn of_receiving_a_copy(witness: Witness) {
         course.pair.arm(secondary, &format!("{step}=exit"));
         course.pair.launch(secondary);
         course.settles(primary, secondary).await;
-        if !course.is_dead(secondary) {
-            panic!("it never comes to {step}: no test of it\n{}", course.pair.diagnosis().await);
-        }
+        let diagnosis = course.pair.diagnosis().await;
+        assert!(course.is_dead(secondary), "it never comes to {step}: no test of it\n{diagnosis}");
         course.pair.ends(secondary).await;
         course.crashes += 1;
     }
