@@ -55,6 +55,18 @@ pub(crate) fn member_ids(cluster: ClusterId) -> PerAppliance<u64> {
     PerAppliance { a: member_id(cluster, ApplianceId::A), b: member_id(cluster, ApplianceId::B) }
 }
 
+/// Who takes writes, as far as this appliance knows.
+fn known_primary(status: &Status) -> Option<ApplianceId> {
+    let named = status.own.conf.primary();
+    match status.role {
+        RoleName::Primary => Some(status.appliance),
+        RoleName::Secondary => Some(named),
+        // On its way out, after a handover or let go: what is still asked here is passed on to the one who goes on.
+        RoleName::Starting | RoleName::Stopped if status.leaving && named != status.appliance => Some(named),
+        RoleName::Starting | RoleName::Elect | RoleName::Offering | RoleName::Stopped => None,
+    }
+}
+
 impl Publisher {
     /// Before anything is known.
     pub(crate) fn first_view(identity: &Identity) -> View {
@@ -88,11 +100,7 @@ impl Publisher {
         }
         let me = self.identity.appliance;
         let peer_client_url = self.peer.news().client_url;
-        let primary = match status.role {
-            RoleName::Primary => Some(me),
-            RoleName::Secondary => Some(status.own.conf.primary()),
-            RoleName::Starting | RoleName::Elect | RoleName::Offering | RoleName::Stopped => None,
-        };
+        let primary = known_primary(status);
         let primary_client_url = match primary {
             Some(primary) if primary == me => Some(self.identity.client_url.clone()),
             Some(_) => peer_client_url.clone(),
