@@ -370,17 +370,21 @@ async fn progress_is_told_on_demand_and_after_quiet_time() {
 #[tokio::test]
 async fn a_slow_watcher_gets_everything_in_order_and_stalls_nobody() {
     const WRITES: i64 = 20_000;
+    /// Fewer than may wait at once.
+    const BATCH: i64 = 2_000;
     let machine = Machine::primary().await;
     let mut watching = machine.watch().await;
     watching.create(watch_on("s", "")).await;
     // More than the ring holds, while the watcher does not read.
     let value = Bytes::from(vec![7; 512]);
-    let writes = (0..WRITES).map(|_| {
-        let put = duet_mvcc::PutRequest { key: bytes("s"), value: value.clone(), ..Default::default() };
-        machine.handle.write(Command::Put(put))
-    });
-    for write in futures_util::future::join_all(writes).await {
-        write.unwrap();
+    for _ in 0..WRITES / BATCH {
+        let writes = (0..BATCH).map(|_| {
+            let put = duet_mvcc::PutRequest { key: bytes("s"), value: value.clone(), ..Default::default() };
+            machine.handle.write(Command::Put(put))
+        });
+        for write in futures_util::future::join_all(writes).await {
+            write.unwrap();
+        }
     }
     let mut expected = 2;
     while expected < WRITES + 2 {
