@@ -56,7 +56,7 @@ fn to_its_end<T>(runtime: tokio::runtime::Runtime, work: impl Future<Output = T>
 /// The runtime of an appliance's network side.
 fn serving_runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(appliance::NETWORK_THREADS)
+        .worker_threads(appliance::network_threads())
         .thread_name("duet-network")
         .enable_all()
         .build()

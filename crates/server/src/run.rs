@@ -339,14 +339,12 @@ impl Room {
             LogWriter::start(parts.log, queue.clone(), tail.clone(), inbox.clone(), machine.clone(), &fate)?;
         threads.push(log);
         let witness_board = Arc::<WitnessBoard>::default();
-        let witness = WitnessPort::start(
-            &tokio::runtime::Handle::current(),
-            register,
-            name,
-            inner.identity.cluster_id,
-            inbox.clone(),
-            witness_board.clone(),
-        );
+        let (witness, work) =
+            WitnessPort::new(register, name, inner.identity.cluster_id, inbox.clone(), witness_board.clone());
+        // A thread of its own: a promotion never waits behind clients' requests.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|reason| StartError::Thread { name: "witness", reason })?;
+        fate.spawn_plain("witness", move || runtime.block_on(work))?;
         let publisher = Publisher {
             identity: inner.identity.clone(),
             data_dir: config.data.display().to_string(),

@@ -61,19 +61,17 @@ pub(crate) struct WitnessPort {
 }
 
 impl WitnessPort {
-    /// Starts the task that works the requests; it ends when the last port is dropped.
-    pub(crate) fn start(
-        runtime: &tokio::runtime::Handle,
+    /// A port, and what works its requests until the last port is dropped.
+    pub(crate) fn new(
         register: Arc<dyn Register>,
         name: ClusterName,
         cluster: ClusterId,
         inbox: Arc<Inbox>,
         board: Arc<WitnessBoard>,
-    ) -> Self {
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (requests, waiting) = mpsc::channel(WAITING_REQUESTS);
         let worker = Worker { register, name, cluster, inbox: inbox.clone(), board, last: None };
-        drop(runtime.spawn(worker.run(waiting)));
-        Self { requests, inbox }
+        (Self { requests, inbox }, worker.run(waiting))
     }
 
     pub(crate) fn ask(&self, request: Request) {
@@ -226,13 +224,14 @@ mod tests {
     #[tokio::test]
     async fn versions_follow_revisions() {
         let register: Arc<dyn Register> = Arc::new(MemoryWitness::new().register("demo"));
-        let runtime = tokio::runtime::Handle::current();
         let start = |cluster| {
             let board = Arc::<WitnessBoard>::default();
             let inbox = Arc::<Inbox>::default();
             let name: ClusterName = "demo".parse().unwrap();
             let (register, id) = (register.clone(), ClusterId(cluster));
-            (WitnessPort::start(&runtime, register, name, id, inbox, board.clone()), board)
+            let (port, work) = WitnessPort::new(register, name, id, inbox, board.clone());
+            tokio::spawn(work);
+            (port, board)
         };
         let (port, board) = start(7);
         assert_eq!(ask(&port, Request::Read { ticket: 1 }).await, read_of(WitnessRead::Absent));

@@ -74,7 +74,7 @@ async fn an_unmounted_share_is_unknown_and_nothing_is_created_there() {
     for directory in [empty.path(), &missing] {
         let register = open(directory, "pair", PATIENT);
         let reason = reason_of_read(register.read().await).to_string();
-        assert!(reason.contains("is the share mounted?"), "{reason}");
+        assert!(reason.contains("mount the share"), "{reason}");
         reason_of_write(register.create(Bytes::from_static(b"x")).await);
         reason_of_write(register.compare_and_set(&Version::new("x"), Bytes::new()).await);
     }

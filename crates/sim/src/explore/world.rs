@@ -130,7 +130,7 @@ pub struct World {
 /// The witness's register.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Witness {
-    /// The record, of revision [`CURRENT`].
+    /// The record, of the revision the explorer counts as current.
     pub record: u32,
     /// Conditional writes that may still be applied.
     pub pending: Vec<Pending>,
