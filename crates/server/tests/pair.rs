@@ -126,12 +126,14 @@ async fn a_pair_from_first_start_to_handover_and_rejoin() {
 
     // A long reader and a writer behind it hold up neither the driver nor whoever asks for the status.
     let (done, wait) = std::sync::mpsc::channel::<()>();
+    let (held, is_held) = std::sync::mpsc::channel::<()>();
     let locked = a.clone();
     let writer = std::thread::spawn(move || {
         let _held = locked.store().write();
+        held.send(()).unwrap();
         wait.recv().unwrap();
     });
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    is_held.recv().unwrap(); // no timer here: whoever drives it may wait for the lock, too
     let status = tokio::time::timeout(PATIENCE / 6, a.status()).await.unwrap().unwrap();
     assert!(status.serving && status.revision == 102, "{status:#?}");
     done.send(()).unwrap();
