@@ -46,7 +46,7 @@ pub enum Effect {
         /// Last entry to send.
         last: Lsn,
     },
-    /// Send a whole copy of the state at or above `at_least`, then report with `SnapshotSendEnded`.
+    /// Send a whole copy of the state, as of its last checkpoint or later, then report with `SnapshotSendEnded`.
     SendSnapshot {
         /// The epoch it is sent under.
         epoch: Epoch,

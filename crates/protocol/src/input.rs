@@ -48,7 +48,7 @@ pub enum Input {
     },
     /// A whole copy of the primary's state has arrived and is ready to be installed.
     SnapshotReceived {
-        /// The heartbeat-independent epoch under which the primary sent it.
+        /// The epoch under which the primary sent it.
         epoch: crate::Epoch,
         /// Where it ends.
         position: Position,

@@ -539,12 +539,3 @@ async fn a_stopping_appliance_ends_streams_and_answers_what_is_under_way() {
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "etcdserver: server stopped"));
     tokio::time::timeout(PATIENCE, &mut machine.port).await.unwrap().unwrap();
 }
-
-/// Not a test: a server to try clients on by hand. `cargo test -p duet-server by_hand -- --ignored --nocapture`.
-#[tokio::test]
-#[ignore = "serves until it is stopped"]
-async fn serve_to_try_by_hand() {
-    let machine = Machine::primary().await;
-    println!("serving at {}", machine.url);
-    std::future::pending::<()>().await;
-}
