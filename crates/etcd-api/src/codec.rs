@@ -3,13 +3,22 @@
 //! It differs from tonic's own in one respect: a request that cannot be understood is refused in etcd's words, which are
 //! those of Go's gRPC library.
 
+use bytes::Bytes;
 use prost::Message;
-use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
+use tonic::{Code, Status};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 /// How Go's gRPC library begins to say that a message is malformed.
 const MALFORMED: &str = "grpc: error unmarshalling request: ";
+
+/// Reads a message without tonic's buffers: its keys and values are slices of `message`.
+///
+/// # Errors
+/// It is malformed: in the same words as from [`EtcdDecoder`].
+pub fn decode<M: Message + Default>(message: Bytes) -> Result<M, Status> {
+    M::decode(message).map_err(|error| Status::new(Code::Internal, format!("{MALFORMED}{error}")))
+}
 
 /// Writes `T`, reads `U`.
 #[derive(Debug, Clone)]

@@ -5,10 +5,12 @@
 //! `DRAIN` is cut.
 
 mod authority;
+mod direct;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
@@ -22,6 +24,8 @@ use duet_etcd_api::etcdserverpb::lease_server::LeaseServer;
 use duet_etcd_api::etcdserverpb::maintenance_server::MaintenanceServer;
 use duet_etcd_api::etcdserverpb::watch_server::WatchServer;
 use duet_etcd_api::healthpb::health_server::HealthServer;
+use http::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -45,6 +49,7 @@ use crate::lease_clock::LeaseClock;
 use crate::watch_hub::WatchHub;
 
 use authority::Lenient;
+use direct::{Call, Reply};
 
 /// How long requests under way may take once the appliance has stopped.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -105,6 +110,7 @@ pub async fn serve(
     background.spawn(hub.run());
     background.spawn(leases.run());
 
+    let kv = KvService::new(api.clone());
     let router = router(&api, admin);
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
@@ -112,7 +118,9 @@ pub async fn serve(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((socket, from)) => {
-                    connections.spawn(connection(socket, from, router.clone(), stopped.clone()));
+                    let router = router.clone().layer(Extension(ConnectInfo(from)));
+                    let front = Front { kv: kv.clone(), router: TowerToHyperService::new(router) };
+                    connections.spawn(connection(socket, from, front, stopped.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a client's connection was not accepted");
@@ -161,8 +169,30 @@ async fn nothing_here() -> Response {
     (StatusCode::NOT_FOUND, [(axum::http::header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
+/// Everything that is answered on a connection.
+struct Front {
+    kv: KvService,
+    router: TowerToHyperService<Router>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Front {
+    type Response = Response<Reply>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        match Call::of(&request) {
+            Some(call) => Box::pin(call.answer(self.kv.clone(), request)),
+            None => {
+                let response = self.router.call(request);
+                Box::pin(async move { Ok(response.await?.map(Reply::Long)) })
+            }
+        }
+    }
+}
+
 /// Serves one connection to its end.
-async fn connection(socket: TcpStream, from: SocketAddr, router: Router, mut stopped: Stopping) {
+async fn connection(socket: TcpStream, from: SocketAddr, front: Front, mut stopped: Stopping) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%from, %error, "a client's connection keeps its small packets back");
     }
@@ -176,8 +206,7 @@ async fn connection(socket: TcpStream, from: SocketAddr, router: Router, mut sto
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-    let service = TowerToHyperService::new(router.layer(Extension(ConnectInfo(from))));
-    let mut served = pin!(builder.serve_connection(TokioIo::new(Lenient::new(socket)), service));
+    let mut served = pin!(builder.serve_connection(TokioIo::new(Lenient::new(socket)), front));
     let result = tokio::select! {
         result = served.as_mut() => result,
         () = stopped.begun() => {

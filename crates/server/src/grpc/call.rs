@@ -32,19 +32,15 @@ pub struct Call {
 }
 
 impl Call {
-    /// Reads the circumstances off a request.
-    pub fn of<T>(request: &Request<T>) -> Call {
-        let metadata = request.metadata();
+    /// Reads the circumstances off a request; they and its message.
+    pub fn of<T>(request: Request<T>) -> (Call, T) {
+        let (metadata, _, message) = request.into_parts();
         let wanted =
             metadata.get(TIMEOUT_HEADER).and_then(|value| value.to_str().ok()).and_then(parse_timeout);
         let clients_deadline = wanted.is_some_and(|wanted| wanted < REQUEST_TIMEOUT);
         let limit = wanted.map_or(REQUEST_TIMEOUT, |wanted| wanted.min(REQUEST_TIMEOUT));
-        Call {
-            deadline: Instant::now() + limit,
-            clients_deadline,
-            forwarded: metadata.contains_key(FORWARDED),
-            metadata: metadata.clone(),
-        }
+        let forwarded = metadata.contains_key(FORWARDED);
+        (Call { deadline: Instant::now() + limit, clients_deadline, forwarded, metadata }, message)
     }
 
     /// A call that the server makes for itself.
@@ -160,12 +156,16 @@ mod tests {
 
     #[test]
     fn the_shorter_limit_counts_and_decides_the_text() {
-        let mut request = Request::new(());
-        assert_eq!(Call::of(&request).timed_out().message(), "etcdserver: request timed out");
-        request.set_timeout(Duration::from_mins(1));
-        assert_eq!(Call::of(&request).timed_out().message(), "etcdserver: request timed out");
-        request.set_timeout(Duration::from_millis(10));
-        let call = Call::of(&request);
+        let call = |limit: Option<Duration>| {
+            let mut request = Request::new(());
+            if let Some(limit) = limit {
+                request.set_timeout(limit);
+            }
+            Call::of(request).0
+        };
+        assert_eq!(call(None).timed_out().message(), "etcdserver: request timed out");
+        assert_eq!(call(Some(Duration::from_mins(1))).timed_out().message(), "etcdserver: request timed out");
+        let call = call(Some(Duration::from_millis(10)));
         assert!(call.left() <= Duration::from_millis(10));
         assert_eq!(call.timed_out().message(), "context deadline exceeded");
     }
@@ -175,9 +175,10 @@ mod tests {
         let mut request = Request::new(());
         request.metadata_mut().insert("token", MetadataValue::from_static("secret"));
         request.metadata_mut().insert("te", MetadataValue::from_static("trailers"));
-        let forwarded = Call::of(&request).forward(());
+        let (call, ()) = Call::of(request);
+        let forwarded = call.forward(());
         assert!(forwarded.metadata().contains_key("token"));
         assert!(!forwarded.metadata().contains_key("te"));
-        assert!(Call::of(&forwarded).forwarded);
+        assert!(Call::of(forwarded).0.forwarded);
     }
 }

@@ -138,7 +138,8 @@ impl Api {
                 return Err(call.no_primary());
             }
             if let Some(url) = url {
-                match self.forward(call, &url, &there).await? {
+                // Boxed: the way to the other appliance is rare here and would make every call's future several times as large.
+                match Box::pin(self.forward(call, &url, &there)).await? {
                     Forwarded::Done(answer) => return Ok(Written::There(answer)),
                     Forwarded::Refused(status) => return Err(status),
                     Forwarded::NoEffect => {}
@@ -196,8 +197,8 @@ impl Api {
             if let Some(url) = url {
                 // It may be given up and asked anew as soon as somebody else is primary.
                 let outcome = tokio::select! {
-                    outcome = self.forward(call, &url, &there) => outcome?,
-                    () = until_primary_is_not(&url, view.clone()) => Forwarded::NoEffect,
+                    outcome = Box::pin(self.forward(call, &url, &there)) => outcome?,
+                    () = Box::pin(until_primary_is_not(&url, view.clone())) => Forwarded::NoEffect,
                 };
                 match outcome {
                     Forwarded::Done(answer) => return Ok(ReadAt::There(answer)),

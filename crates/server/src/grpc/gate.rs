@@ -22,7 +22,7 @@ use super::watch::NO_LEADER_GRACE;
 use super::{Api, MAX_MESSAGE_BYTES};
 
 /// Length of gRPC's prefix of a message: a flag and four bytes of length.
-const PREFIX_BYTES: usize = 5;
+pub const PREFIX_BYTES: usize = 5;
 
 /// Services that are routed, with their methods.
 const SERVICES: [(&str, &[&str]); 7] = [
@@ -78,22 +78,37 @@ pub async fn gate(State(api): State<Api>, request: Request, next: Next) -> Respo
     if !is_grpc(request.headers()) {
         return next.run(request).await;
     }
-    let forwarded = request.headers().contains_key(FORWARDED);
-    let refusal = match check_method(request.uri().path()) {
-        Err(status) => Some(status),
-        Ok(()) if requires_leader(request.headers()) && !api.has_primary_within(NO_LEADER_GRACE).await => {
-            Some(NO_LEADER.into())
-        }
-        Ok(()) => None,
+    let forwarded = is_forwarded(request.headers());
+    let admitted = match check_method(request.uri().path()) {
+        Ok(()) => admit(&api, request.headers()).await,
+        Err(status) => Err(status),
     };
-    let mut response = match refusal {
-        Some(status) => status.into_http(),
-        None => next.run(request.map(|body| Body::new(SizeGuard::new(body)))).await,
+    let mut response = match admitted {
+        Ok(()) => next.run(request.map(|body| Body::new(SizeGuard::new(body)))).await,
+        Err(status) => status.into_http(),
     };
     if forwarded {
-        response.headers_mut().insert(ANSWERED, HeaderValue::from_static("1"));
+        mark_answered(response.headers_mut());
     }
     response
+}
+
+/// Refuses the call of a client that insists on a leader while there is none.
+pub async fn admit(api: &Api, headers: &HeaderMap) -> Result<(), Status> {
+    if requires_leader(headers) && !api.has_primary_within(NO_LEADER_GRACE).await {
+        return Err(NO_LEADER.into());
+    }
+    Ok(())
+}
+
+/// Whether the other appliance passed the call on.
+pub fn is_forwarded(headers: &HeaderMap) -> bool {
+    headers.contains_key(FORWARDED)
+}
+
+/// Tells the appliance that passed a call on that this is an answer, not a failure on the way.
+pub fn mark_answered(headers: &mut HeaderMap) {
+    headers.insert(ANSWERED, HeaderValue::from_static("1"));
 }
 
 /// gRPC-Go's answers to a method or a service that it does not have.
@@ -158,7 +173,8 @@ impl SizeGuard {
     }
 }
 
-fn check_message(bytes: usize) -> Result<(), Status> {
+/// Refuses a message that is larger than is read at all.
+pub fn check_message(bytes: usize) -> Result<(), Status> {
     if bytes > MAX_MESSAGE_BYTES {
         let text = format!("grpc: received message larger than max ({bytes} vs. {MAX_MESSAGE_BYTES})");
         return Err(Status::new(Code::ResourceExhausted, text));

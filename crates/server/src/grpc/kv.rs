@@ -31,6 +31,11 @@ impl KvService {
     pub fn new(api: Api) -> KvService {
         KvService { api }
     }
+
+    /// What it shares with the others.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
 }
 
 /// A client of the primary's KV service. Answers have no limit, as at etcd.
@@ -55,8 +60,7 @@ pub fn wrong_answer(answer: &Answer) -> Status {
 #[tonic::async_trait]
 impl Kv for KvService {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
-        let call = Call::of(&request);
-        let request = request.into_inner();
+        let (call, request) = Call::of(request);
         let range = convert::range(&request).map_err(|error| refused(&error))?;
         validate_range(&range).map_err(|error| refused(&error))?;
         let answer = if range.serializable {
@@ -81,8 +85,7 @@ impl Kv for KvService {
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
-        let call = Call::of(&request);
-        let request = request.into_inner();
+        let (call, request) = Call::of(request);
         let put = convert::put(&request);
         validate_put(&put).map_err(|error| refused(&error))?;
         check_size(&request)?;
@@ -107,8 +110,7 @@ impl Kv for KvService {
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
-        let call = Call::of(&request);
-        let request = request.into_inner();
+        let (call, request) = Call::of(request);
         let delete = convert::delete_range(&request);
         validate_delete_range(&delete).map_err(|error| refused(&error))?;
         check_size(&request)?;
@@ -130,8 +132,7 @@ impl Kv for KvService {
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
-        let call = Call::of(&request);
-        let request = request.into_inner();
+        let (call, request) = Call::of(request);
         let txn = convert::txn(&request)?;
         validate_txn(&txn, TxnLimits::default()).map_err(|error| refused(&error))?;
         let answer = if txn.is_read_only() {
@@ -146,9 +147,8 @@ impl Kv for KvService {
         &self,
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
-        let call = Call::of(&request);
+        let (call, request) = Call::of(request);
         // `physical` asks to wait until the space is free: here it is freed in the background either way.
-        let request = request.into_inner();
         let command = Command::Compact { revision: request.revision };
         let written = self.api.write(&call, command, |channel, call| {
             let request = call.forward(request);

@@ -54,8 +54,7 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
-        let call = Call::of(&request);
-        let mut request = request.into_inner();
+        let (call, mut request) = Call::of(request);
         let ttl = effective_ttl(request.ttl).map_err(|error| refused(&error))?;
         if request.id == 0 {
             request.id = choose_id();
@@ -82,8 +81,7 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
-        let call = Call::of(&request);
-        let request = request.into_inner();
+        let (call, request) = Call::of(request);
         let written = self.api.write(&call, Command::LeaseRevoke { id: request.id }, |channel, call| {
             let request = call.forward(request);
             async move { client(channel).lease_revoke(request).await }
@@ -107,10 +105,10 @@ impl Lease for LeaseService {
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        let call = Call::of(&request);
         let needs_leader = requires_leader(request.metadata().as_ref());
+        let (call, requests) = Call::of(request);
         let (sender, receiver) = mpsc::channel(WAITING_ANSWERS);
-        tokio::spawn(renewals(self.api.clone(), call, request.into_inner(), sender, needs_leader));
+        tokio::spawn(renewals(self.api.clone(), call, requests, sender, needs_leader));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -118,8 +116,7 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
-        let call = Call::of(&request);
-        let request = request.into_inner();
+        let (call, request) = Call::of(request);
         let read = self.api.read(
             &call,
             |store| Ok((store.lease_time_to_live(request.id, request.keys), store.revision())),
@@ -152,8 +149,7 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
-        let call = Call::of(&request);
-        let request = request.into_inner();
+        let (call, request) = Call::of(request);
         let read = self.api.read(
             &call,
             |store| Ok((store.leases(), store.revision())),

@@ -119,8 +119,8 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
-        let call = Call::of(&request);
-        let target = request.get_ref().target_id;
+        let (call, request) = Call::of(request);
+        let target = request.target_id;
         let (is_primary, me, peer) = {
             let view = self.api.view();
             let ids = [view.member_ids.a, view.member_ids.b];
