@@ -6,6 +6,7 @@
 
 mod authority;
 mod direct;
+mod gathering;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -50,6 +51,7 @@ use crate::watch_hub::WatchHub;
 
 use authority::Lenient;
 use direct::{Call, Reply};
+use gathering::Gathering;
 
 /// How long requests under way may take once the appliance has stopped.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -206,7 +208,8 @@ async fn connection(socket: TcpStream, from: SocketAddr, front: Front, mut stopp
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-    let mut served = pin!(builder.serve_connection(TokioIo::new(Lenient::new(socket)), front));
+    let mut served =
+        pin!(builder.serve_connection(TokioIo::new(Lenient::new(Gathering::new(socket))), front));
     let result = tokio::select! {
         result = served.as_mut() => result,
         () = stopped.begun() => {

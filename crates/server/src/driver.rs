@@ -62,6 +62,8 @@ pub(crate) struct Driver {
     pub(crate) fate: Fate,
     /// Writers of the proposals the core has not yet accepted or refused.
     pub(crate) proposed: VecDeque<WriteAnswer>,
+    /// What this turn has for the peer: sent together at its end, or before anything that takes time.
+    pub(crate) outgoing: Vec<Outgoing>,
     pub(crate) stopping: bool,
 }
 
@@ -83,6 +85,7 @@ impl Driver {
             if clock::now() >= self.core.next_deadline() {
                 self.step(Input::Tick, &mut effects)?;
             }
+            self.link.send(&mut self.outgoing);
             let status = self.core.status();
             self.publisher.publish(&status);
             for answer in gathered.status {
@@ -131,12 +134,13 @@ impl Driver {
             }
             Effect::Trim { upto } => self.log.push(Job::Trim { upto }),
             Effect::SaveState(own) => {
+                self.link.send(&mut self.outgoing);
                 failpoint::reach("own_state.save.before");
                 self.own_state.save(&own)?;
                 failpoint::reach("own_state.save.after");
                 return Ok(Some(Input::StateSaved));
             }
-            Effect::Send(message) => self.link.send(Outgoing::Message(message)),
+            Effect::Send(message) => self.outgoing.push(Outgoing::Message(message)),
             Effect::SendAppend { header, first, last } => {
                 let frame = if first > last {
                     Outgoing::Append { header, entries: Vec::new() }
@@ -146,7 +150,7 @@ impl Driver {
                     let generation = self.tail.generation();
                     Outgoing::AppendFromLog { header, first, last, generation }
                 };
-                self.link.send(frame);
+                self.outgoing.push(frame);
             }
             Effect::SendSnapshot { epoch } => self.copies.start(epoch),
             Effect::InstallSnapshot { generation, position } => {
@@ -182,6 +186,7 @@ impl Driver {
 
     /// The core has stopped: lets its last words leave, then tells everybody.
     fn end(&mut self) {
+        self.link.send(&mut self.outgoing);
         let status = self.core.status();
         debug_assert!(
             self.fate.has_ended() || status.role == RoleName::Stopped,

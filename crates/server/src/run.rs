@@ -382,6 +382,7 @@ impl Room {
                 publisher,
                 fate: its_fate,
                 proposed: std::collections::VecDeque::new(),
+                outgoing: Vec::new(),
                 stopping: false,
             };
             driver.run()

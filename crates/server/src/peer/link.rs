@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use duet_protocol::{ApplianceId, Entry, Input, Lsn};
 use duet_storage::{LogReader, ReadError};
 use parking_lot::Mutex;
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 
 use super::board::PeerBoard;
 use super::codec;
@@ -46,6 +48,10 @@ const READ_BUFFER: usize = 256 << 10;
 
 /// Written to the socket at once, in bytes, when several frames wait.
 const WRITE_BUFFER: usize = 1 << 20;
+
+/// Bytes of commands that the driver writes by itself at most, in one turn: more is left to the writer, so that copying it
+/// does not keep the driver from its other work.
+const DIRECT_BYTES: usize = 256 << 10;
 
 /// Connections that may be in their handshake at the same time: strangers cannot take more threads than this.
 const HANDSHAKES: usize = 16;
@@ -90,13 +96,64 @@ pub(crate) struct Link {
 pub(crate) struct Current {
     outbox: Arc<Outbox>,
     stream: TcpStream,
+    /// For what the driver writes by itself.
+    buffer: Vec<u8>,
+}
+
+impl Current {
+    /// Writes frames as far as the connection takes them at once, and leaves the rest to the writer.
+    fn send(&mut self, frames: &mut Vec<Outgoing>) {
+        let mut bytes = 0;
+        let from_memory = frames.iter().all(|frame| {
+            bytes += frame.bytes();
+            !matches!(frame, Outgoing::AppendFromLog { .. })
+        });
+        if !from_memory || bytes > DIRECT_BYTES || !self.outbox.claim() {
+            for frame in frames.drain(..) {
+                let _ = self.outbox.push(frame);
+            }
+            return;
+        }
+        self.buffer.clear();
+        for frame in frames.drain(..) {
+            encode(&mut self.buffer, &frame);
+        }
+        let written =
+            match rustix::net::send(&self.stream, &self.buffer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(written) => written,
+                Err(Errno::AGAIN | Errno::INTR) => 0,
+                Err(error) => {
+                    tracing::debug!("writing to the peer failed: {error}");
+                    self.outbox.close();
+                    let _ = self.stream.shutdown(Shutdown::Both);
+                    self.buffer.len()
+                }
+            };
+        self.outbox.release(&self.buffer[written..]);
+    }
+}
+
+/// A frame whose content is in memory, to the end of the buffer.
+fn encode(buffer: &mut Vec<u8>, frame: &Outgoing) {
+    match frame {
+        Outgoing::Message(message) => frame::write(buffer, |body| codec::write_message(body, message)),
+        Outgoing::Append { header, entries } => {
+            frame::write(buffer, |body| codec::write_append(body, header, entries));
+        }
+        Outgoing::Rest(rest) => buffer.extend_from_slice(rest),
+        Outgoing::AppendFromLog { .. } => unreachable!("read from the log by the connection's writer"),
+    }
 }
 
 impl Link {
-    /// For the driver: may be lost, never waits.
-    pub(crate) fn send(&self, frame: Outgoing) {
-        if let Some(current) = &*self.current.lock() {
-            let _ = current.outbox.push(frame);
+    /// For the driver: may be lost, never waits. Takes all of `frames`.
+    pub(crate) fn send(&self, frames: &mut Vec<Outgoing>) {
+        if frames.is_empty() {
+            return;
+        }
+        match &mut *self.current.lock() {
+            Some(current) => current.send(frames),
+            None => frames.clear(),
         }
     }
 
@@ -235,7 +292,7 @@ impl Link {
                 }
             }
         };
-        *self.current.lock() = Some(Current { outbox: outbox.clone(), stream: handle });
+        *self.current.lock() = Some(Current { outbox: outbox.clone(), stream: handle, buffer: Vec::new() });
         self.board.connected(theirs.client_url.clone());
         tracing::info!("connected to appliance {}", theirs.appliance);
         self.inbox.event(Input::PeerConnected);
@@ -277,7 +334,7 @@ impl Link {
         while let Some(mut frames) = outbox.take() {
             while !frames.is_empty() {
                 buffer.clear();
-                self.encode(&mut buffer, &mut frames);
+                self.gather(&mut buffer, &mut frames);
                 if let Err(error) = stream.write_all(&buffer) {
                     tracing::debug!("writing to the peer failed: {error}");
                     outbox.close();
@@ -289,21 +346,16 @@ impl Link {
     }
 
     /// Moves frames into the buffer until it has enough.
-    fn encode(&self, buffer: &mut Vec<u8>, frames: &mut VecDeque<Outgoing>) {
+    fn gather(&self, buffer: &mut Vec<u8>, frames: &mut VecDeque<Outgoing>) {
         while buffer.len() < WRITE_BUFFER {
             match frames.pop_front() {
                 None => return,
-                Some(Outgoing::Message(message)) => {
-                    frame::write(buffer, |body| codec::write_message(body, &message));
-                }
-                Some(Outgoing::Append { header, entries }) => {
-                    frame::write(buffer, |body| codec::write_append(body, &header, &entries));
-                }
                 Some(Outgoing::AppendFromLog { header, first, last, generation }) => {
                     if let Some(entries) = self.read_log(first, last, generation) {
-                        frame::write(buffer, |body| codec::write_append(body, &header, &entries));
+                        encode(buffer, &Outgoing::Append { header, entries });
                     }
                 }
+                Some(frame) => encode(buffer, &frame),
             }
         }
     }

@@ -1,7 +1,9 @@
 //! What waits to be written to the peer.
 //!
-//! The driver puts frames in, the connection's writer takes all of them and writes them at once. When too much waits the
-//! newest is dropped: the protocol repeats whatever matters, and a peer that does not read must not fill the memory.
+//! While nothing waits the driver writes to the connection itself, as far as that does not make it wait: it saves a change
+//! of threads on each side for every batch. What the connection does not take at once, and what must be read from the log
+//! first, is put in here; the connection's writer takes all of it and writes it. When too much waits the newest is
+//! dropped: the protocol repeats whatever matters, and a peer that does not read must not fill the memory.
 
 use std::collections::VecDeque;
 
@@ -22,12 +24,16 @@ pub(crate) enum Outgoing {
     Append { header: AppendHeader, entries: Vec<Entry> },
     /// An append whose entries must be read from the log; dropped when its generation is not `generation` any more.
     AppendFromLog { header: AppendHeader, first: Lsn, last: Lsn, generation: u64 },
+    /// The end of frames of which the beginning is written already.
+    Rest(Vec<u8>),
 }
 
 impl Outgoing {
-    fn bytes(&self) -> usize {
+    /// Of the commands it holds.
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Append { entries, .. } => entries.iter().map(|entry| entry.command.len()).sum(),
+            Self::Rest(rest) => rest.len(),
             Self::Message(_) | Self::AppendFromLog { .. } => 0,
         }
     }
@@ -45,7 +51,10 @@ struct State {
     frames: VecDeque<Outgoing>,
     bytes: usize,
     closed: bool,
+    /// The connection's writer is at work.
     writing: bool,
+    /// The driver writes by itself.
+    claimed: bool,
 }
 
 impl Outbox {
@@ -62,6 +71,25 @@ impl Outbox {
         drop(state);
         self.writer.notify_one();
         true
+    }
+
+    /// For the driver: whether it may write by itself, because nothing is to be written before. `release` must follow.
+    pub(crate) fn claim(&self) -> bool {
+        let mut state = self.state.lock();
+        state.claimed = state.frames.is_empty() && !state.writing && !state.closed;
+        state.claimed
+    }
+
+    /// The driver has written all but `rest`.
+    pub(crate) fn release(&self, rest: &[u8]) {
+        let mut state = self.state.lock();
+        state.claimed = false;
+        if !rest.is_empty() {
+            state.bytes += rest.len();
+            state.frames.push_front(Outgoing::Rest(rest.to_vec()));
+            drop(state);
+            self.writer.notify_one();
+        }
     }
 
     /// All that waits, as soon as something does; `None` once closed and empty.
@@ -88,6 +116,37 @@ impl Outbox {
     /// Whether nothing waits and nothing is being written.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.state.lock();
-        state.frames.is_empty() && !state.writing
+        state.frames.is_empty() && !state.writing && !state.claimed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_driver_could_not_write_comes_before_all_else() {
+        let outbox = Outbox::default();
+        assert!(outbox.claim());
+        assert!(!outbox.is_idle());
+        outbox.release(b"rest");
+        assert!(outbox.push(Outgoing::Message(Message::Leave)));
+        assert!(!outbox.claim(), "something waits");
+        let mut taken = outbox.take().unwrap();
+        assert!(!outbox.claim(), "the writer is at work");
+        assert!(matches!(taken.pop_front(), Some(Outgoing::Rest(rest)) if rest == b"rest"));
+        assert!(matches!(taken.pop_front(), Some(Outgoing::Message(Message::Leave))));
+        outbox.close();
+        assert!(outbox.take().is_none());
+        assert!(!outbox.claim(), "it is closed");
+    }
+
+    #[test]
+    fn all_written_leaves_nothing_behind() {
+        let outbox = Outbox::default();
+        assert!(outbox.claim());
+        outbox.release(b"");
+        assert!(outbox.is_idle());
+        assert!(outbox.claim());
     }
 }
