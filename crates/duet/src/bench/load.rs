@@ -277,12 +277,12 @@ impl Shared {
             Operation::Put => {
                 let value = self.value(random.below(VALUE_PLACES));
                 let request = PutRequest { key, value, ..Default::default() };
-                deadline(self.plan.timeout, kv.put(request)).await
+                deadline(self.plan.timeout, kv.put(&request)).await
             }
             Operation::Get => {
                 let request =
                     RangeRequest { key, serializable: self.plan.serializable, ..Default::default() };
-                deadline(self.plan.timeout, kv.range(request)).await
+                deadline(self.plan.timeout, kv.range(&request)).await
             }
         }
     }
@@ -384,7 +384,7 @@ async fn fill(plan: &Plan, lanes: &[Rc<Lane>]) -> Result<(), Failure> {
                     let Some(index) = next.borrow_mut().next() else { return Ok(()) };
                     let value = shared.value(index % VALUE_PLACES);
                     let request = PutRequest { key: shared.key(index), value, ..Default::default() };
-                    deadline(shared.plan.timeout, kv.put(request)).await?;
+                    deadline(shared.plan.timeout, kv.put(&request)).await?;
                 }
             })
         })
