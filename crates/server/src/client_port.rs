@@ -183,13 +183,11 @@ impl hyper::service::Service<Request<Incoming>> for Front {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        match Call::of(&request) {
-            Some(call) => Box::pin(call.answer(self.kv.clone(), request)),
-            None => {
-                let response = self.router.call(request);
-                Box::pin(async move { Ok(response.await?.map(Reply::Long)) })
-            }
+        if let Some(call) = Call::of(&request) {
+            return Box::pin(call.answer(self.kv.clone(), request));
         }
+        let response = self.router.call(request);
+        Box::pin(async move { Ok(response.await?.map(Reply::Long)) })
     }
 }
 

@@ -105,7 +105,7 @@ where
     let message = codec::decode(receive(body).await?)?;
     let metadata = MetadataMap::from_headers(head.headers);
     let answer = serve(tonic::Request::from_parts(metadata, Extensions::new(), message)).await?;
-    Ok(frame(&answer.into_inner()))
+    frame(&answer.into_inner())
 }
 
 /// The first message of a request's body. Whatever else the client sends is not looked at.
@@ -117,7 +117,7 @@ async fn receive(mut body: Incoming) -> Result<Bytes, Status> {
         };
         let frame = frame.map_err(|error| Status::from_error(Box::new(error)))?;
         if let Ok(data) = frame.into_data()
-            && let Some(message) = gathered.add(data)?
+            && let Some(message) = gathered.add(&data)?
         {
             return Ok(message);
         }
@@ -132,10 +132,10 @@ enum Gathered {
 
 impl Gathered {
     /// Takes the next piece; the message, once it is whole.
-    fn add(&mut self, piece: Bytes) -> Result<Option<Bytes>, Status> {
+    fn add(&mut self, piece: &Bytes) -> Result<Option<Bytes>, Status> {
         match self {
             Gathered::Nothing => {
-                if let Some(end) = end_of_message(&piece)?
+                if let Some(end) = end_of_message(piece)?
                     && let Some(message) = piece.get(PREFIX_BYTES..end)
                 {
                     return Ok(Some(piece.slice_ref(message)));
@@ -144,7 +144,7 @@ impl Gathered {
                 Ok(None)
             }
             Gathered::Part(part) => {
-                part.extend_from_slice(&piece);
+                part.extend_from_slice(piece);
                 match end_of_message(part)? {
                     Some(end) if end <= part.len() => {
                         part.truncate(end);
@@ -179,14 +179,17 @@ fn end_of_message(bytes: &[u8]) -> Result<Option<usize>, Status> {
 }
 
 /// A message with its prefix.
-fn frame(message: &impl Message) -> Bytes {
+fn frame(message: &impl Message) -> Result<Bytes, Status> {
     let length = message.encoded_len();
+    let told = u32::try_from(length).map_err(|_| {
+        let text = format!("grpc: trying to send message larger than max ({length} vs. {})", u32::MAX);
+        Status::new(Code::ResourceExhausted, text)
+    })?;
     let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
     frame.put_u8(0);
-    // A message of 4 GiB cannot be in memory here: answers are made of what the store holds in one range.
-    frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    frame.put_u32(told);
     message.encode_raw(&mut frame);
-    frame.freeze()
+    Ok(frame.freeze())
 }
 
 /// The body of an answer.
@@ -244,7 +247,7 @@ mod tests {
     fn add_all(pieces: &[&[u8]]) -> Result<Option<Bytes>, Status> {
         let mut gathered = Gathered::Nothing;
         for piece in pieces {
-            if let Some(message) = gathered.add(Bytes::copy_from_slice(piece))? {
+            if let Some(message) = gathered.add(&Bytes::copy_from_slice(piece))? {
                 return Ok(Some(message));
             }
         }
@@ -258,9 +261,9 @@ mod tests {
             value: vec![7; 300].into(),
             ..PutRequest::default()
         };
-        let sent = frame(&put);
+        let sent = frame(&put).unwrap();
         for first in 0..=sent.len() {
-            for second in [first, (first + sent.len()) / 2] {
+            for second in [first, usize::midpoint(first, sent.len())] {
                 let pieces = [&sent[..first], &sent[first..second], &sent[second..], b"another"];
                 let message = add_all(&pieces).unwrap().expect("it is whole");
                 assert_eq!(codec::decode::<PutRequest>(message).unwrap(), put, "{first} {second}");
