@@ -116,9 +116,18 @@ impl Appliance {
         let stopping = self.leaving.as_ref().is_some_and(|leaving| leaving.stop);
         let unfit =
             stopping || follower.installing.is_some() || follower.diverged.is_some() || self.is_damaged();
+        // Two of {A, B, witness} stored what is in force. A blank disk in the place of an old one is none of them: what that
+        // one had stored is not known any more. To be let in by a primary that is alone it need not vouch (trap 21).
+        let lets_in = conf.is_pair() && position.is_none();
+        let vouches = if base.is_pair() { self.is_me(&base) } else { lets_in || self.own.joined };
         let names_other_disk = conf.members().get(self.me).is_some() && !self.is_me(&conf);
         let other_position = position.is_some() && position != self.durable_position();
-        if self.own.conf != base || other_position || names_other_disk || (self.is_me(&conf) && unfit) {
+        if self.own.conf != base
+            || !vouches
+            || other_position
+            || names_other_disk
+            || (self.is_me(&conf) && unfit)
+        {
             return self.refuse(fx);
         }
         self.own.tent = Some(conf);
@@ -213,6 +222,7 @@ impl Appliance {
             disk: self.disk,
             leaving: self.leaving.as_ref().is_some_and(|leaving| leaving.stop),
             damaged: self.is_damaged(),
+            joined: self.own.joined,
         })));
         true
     }

@@ -126,7 +126,8 @@ pub enum Action {
 impl Appliance {
     /// An appliance after a start of its process. `life` differs for every start; `applied` is what the state machine's
     /// checkpoint holds, all of it committed.
-    pub fn recover(life: u64, own: OwnState, log: RecoveredLog, applied: Lsn, now: Instant) -> Self {
+    pub fn recover(life: u64, mut own: OwnState, log: RecoveredLog, applied: Lsn, now: Instant) -> Self {
+        own.note_membership();
         let log = LogIndex::new(log);
         assert!(applied <= log.last_lsn(), "the state is never ahead of the log");
         assert!(applied >= log.base().lsn, "the log reaches back to the checkpoint");
@@ -305,6 +306,7 @@ impl Appliance {
     pub(crate) fn save(&mut self, after: AfterSave, fx: &mut Vec<Effect>) {
         assert!(self.after_save.is_none(), "one durable write at a time");
         self.narrow_permit(fx);
+        self.own.note_membership();
         self.after_save = Some(after);
         fx.push(Effect::SaveState(self.own.clone()));
     }

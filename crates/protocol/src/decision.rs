@@ -56,6 +56,8 @@ pub enum PeerSeen {
     Theirs,
     /// It was to begin and has not in good time.
     TheirsLate,
+    /// It waits too, with a new data directory: it cannot say what the old one had agreed to.
+    New,
 }
 
 /// The witness.
@@ -260,6 +262,14 @@ pub const TABLE: &[Row] = &[
                  the other.",
     },
     Row {
+        name: "new-peer",
+        when: |s| s.peer == PeerSeen::New && s.witness == WitnessSeen::Silent,
+        condition: "the peer's data directory is new, and the witness does not answer",
+        then: Move::Wait,
+        reason: "The other appliance has a new data directory and cannot say whether its old one went on. It waits for the \
+                 witness.",
+    },
+    Row {
         name: "parted",
         when: |s| s.alone == Alone::Parted,
         condition: "this one shut down last, and the witness does not answer",
@@ -360,12 +370,15 @@ impl Appliance {
         let mine = self.is_me(conf);
         let theirs = conf.has(self.me.peer(), firm.disk) && !firm.damaged;
         let position = self.log.last();
+        // What counts is that two of {A, B, witness} know of it: a disk that was not there then knows nothing.
+        let vouches = if conf.is_pair() { conf.has(self.me.peer(), firm.disk) } else { firm.joined };
         let late = self.now.since(follower.since) > limits::COLD_START_COURTESY;
         let leave_it = if late { PeerSeen::TheirsLate } else { PeerSeen::Theirs };
         match (mine, theirs) {
             // They will adopt the newer configuration first.
             _ if firm.conf != *conf => leave_it,
             (false, false) => PeerSeen::Silent,
+            (true, false) if !vouches => PeerSeen::New,
             (true, false) => PeerSeen::Mine,
             (true, true) if firm.position == position => {
                 if conf.primary() == self.me {

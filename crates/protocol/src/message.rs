@@ -98,4 +98,6 @@ pub struct Firm {
     pub leaving: bool,
     /// Its disk lost writes: it must not coordinate or take over.
     pub damaged: bool,
+    /// Its data directory was in sync once: it can vouch for what its appliance has agreed to.
+    pub joined: bool,
 }

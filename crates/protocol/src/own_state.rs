@@ -21,6 +21,9 @@ pub struct OwnState {
     pub max_epoch: Epoch,
     /// Epoch of the configuration under which it last tried to leave its position at the witness; zero: never.
     pub parted: Epoch,
+    /// This data directory was in an in-sync set once. A blank one in the place of an old one cannot know what that one had
+    /// agreed to, and so vouches for nothing until then (trap 21 of docs/protocol.md).
+    pub joined: bool,
 }
 
 impl OwnState {
@@ -34,7 +37,14 @@ impl OwnState {
             tent: None,
             max_epoch: Epoch::ZERO,
             parted: Epoch::ZERO,
+            joined: false,
         }
+    }
+
+    /// Whoever is a member, or has agreed to be one, remembers from here on what its appliance agrees to.
+    pub(crate) fn note_membership(&mut self) {
+        let mine = |conf: Conf| conf.has(self.appliance, self.disk);
+        self.joined |= mine(self.conf) || self.tent.is_some_and(mine);
     }
 
     /// Whether it has parted under the configuration it holds; a newer one undoes that by itself.

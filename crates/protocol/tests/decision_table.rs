@@ -14,6 +14,7 @@ fn every_situation() -> Vec<Situation> {
         PeerSeen::Mine,
         PeerSeen::Theirs,
         PeerSeen::TheirsLate,
+        PeerSeen::New,
     ];
     let witnesses = [
         WitnessSeen::Unasked,

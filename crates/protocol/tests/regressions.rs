@@ -433,10 +433,55 @@ fn a_handover_told_by_the_old_primary_needs_no_further_wait() {
         disk: DISKS.a,
         leaving: true,
         damaged: false,
+        joined: true,
     })));
     assert_eq!(
         bench.role(),
         RoleName::Primary,
         "although it has just promised: the one it promised to is primary no more"
     );
+}
+
+/// A was alone and acknowledged writes, then its disk was replaced: the blank one must not agree that B, which knows nothing
+/// of those writes, begins.
+#[test]
+fn a_blank_disk_in_an_old_ones_place_vouches_for_nothing() {
+    const SPARE: DiskId = DiskId(77);
+    let blank = OwnState::blank(ClusterId(9), A, SPARE);
+    let log = RecoveredLog { base: Position::EMPTY, stamps: Vec::new() };
+    let it = Appliance::recover(LIFE, blank, log, Lsn(0), Instant(0));
+    let mut bench = Bench { it, now: Instant(0).after(limits::PROMISE), effects: Vec::new() };
+    let propose = |conf, base| Message::Propose(duet_protocol::Proposal { conf, base, position: None });
+    let agrees =
+        |bench: &Bench| bench.effects.iter().any(|it| matches!(it, Effect::Send(Message::Stored(_))));
+    for base in [pair(1), solo(2, B)] {
+        bench.rules(Input::Message(propose(solo(4, B), base)));
+        assert!(!agrees(&bench), "from {base}: {:?}", bench.effects);
+    }
+    let let_in = Conf::pair(Epoch(6), B, PerAppliance { a: SPARE, b: DISKS.b });
+    bench.rules(Input::Message(propose(let_in, solo(2, B))));
+    assert!(agrees(&bench), "B was alone: it may let the new disk in: {:?}", bench.effects);
+    bench.rules(Input::Message(propose(solo(8, B), let_in)));
+    assert!(bench.it.status().own.joined && agrees(&bench), "from then on it remembers");
+}
+
+/// The other side of the same: B does not count on such a peer, and says so.
+#[test]
+fn a_peer_with_a_new_disk_is_no_reason_to_begin() {
+    let log = entries(Position::EMPTY, 1, 2);
+    let mut bench = Bench::start(B, pair(1), &log, 2);
+    bench.step(Input::PeerConnected);
+    bench.witness_says(&WitnessRead::Unknown);
+    bench.step(Input::Message(Message::Firm(Firm {
+        conf: pair(1),
+        max_epoch: Epoch(1),
+        position: Position::EMPTY,
+        disk: DiskId(77),
+        leaving: false,
+        damaged: false,
+        joined: false,
+    })));
+    let status = bench.it.status();
+    assert!(status.pending.is_none(), "{:?}", bench.effects);
+    assert!(status.waiting.is_some_and(|why| why.contains("new data directory")));
 }

@@ -208,6 +208,7 @@ fn encode(state: &OwnState, generation: u64) -> Vec<u8> {
     }
     rest.extend(state.max_epoch.0.to_le_bytes());
     rest.extend(state.parted.0.to_le_bytes());
+    rest.push(u8::from(state.joined));
     let length = u32::try_from(rest.len() - 8).unwrap_or(u32::MAX);
     let mut bytes = MAGIC.to_vec();
     bytes.extend(FORMAT.to_le_bytes());
@@ -263,7 +264,12 @@ fn decode_body(body: &[u8]) -> Option<OwnState> {
     };
     let max_epoch = Epoch(fields.u64()?);
     let parted = Epoch(fields.u64()?);
-    fields.is_done().then_some(OwnState { cluster, appliance, disk, conf, tent, max_epoch, parted })
+    let joined = match fields.u8()? {
+        0 => false,
+        1 => true,
+        _ => return None,
+    };
+    fields.is_done().then_some(OwnState { cluster, appliance, disk, conf, tent, max_epoch, parted, joined })
 }
 
 fn encode_conf(bytes: &mut Vec<u8>, conf: &Conf) {

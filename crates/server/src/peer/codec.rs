@@ -68,7 +68,7 @@ pub(crate) fn write_message(buffer: &mut Vec<u8>, message: &Message) {
             writer.u8(STORED);
             writer.conf(conf);
         }
-        Message::Firm(Firm { conf, max_epoch, position, disk, leaving, damaged }) => {
+        Message::Firm(Firm { conf, max_epoch, position, disk, leaving, damaged, joined }) => {
             writer.u8(FIRM);
             writer.conf(conf);
             writer.epoch(*max_epoch);
@@ -76,6 +76,7 @@ pub(crate) fn write_message(buffer: &mut Vec<u8>, message: &Message) {
             writer.disk(*disk);
             writer.bool(*leaving);
             writer.bool(*damaged);
+            writer.bool(*joined);
         }
         Message::Leave => writer.u8(LEAVE),
     }
@@ -106,6 +107,7 @@ pub(crate) fn read_message(body: Bytes) -> Result<Message, Malformed> {
             disk: reader.disk()?,
             leaving: reader.bool()?,
             damaged: reader.bool()?,
+            joined: reader.bool()?,
         }),
         LEAVE => Message::Leave,
         _ => return Err(reader.malformed()),
@@ -273,6 +275,7 @@ mod tests {
                 disk: DiskId(0),
                 leaving: true,
                 damaged: false,
+                joined: true,
             }),
             Message::Leave,
         ]

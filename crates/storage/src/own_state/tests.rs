@@ -10,6 +10,7 @@ fn state(epoch: u64) -> OwnState {
         tent: epoch.is_multiple_of(2).then(|| Conf::solo(Epoch(epoch + 1), ApplianceId::A, DiskId(7))),
         max_epoch: Epoch(epoch + 1),
         parted: Epoch(epoch / 2),
+        joined: epoch.is_multiple_of(3),
         ..OwnState::blank(ClusterId(0x1234_5678_9abc_def0), ApplianceId::A, DiskId(7))
     }
 }
