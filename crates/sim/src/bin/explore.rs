@@ -34,6 +34,10 @@ fn options() -> Result<Options, String> {
             options.start = Start::First;
             continue;
         }
+        if word == "--empty" {
+            options.start = Start::Empty;
+            continue;
+        }
         if word == "--solo" {
             options.start = Start::Solo;
             continue;
@@ -74,6 +78,10 @@ fn options() -> Result<Options, String> {
             "--notes" => Some(&mut bounds.notes),
             "--leaves" => Some(&mut bounds.leaves),
             "--losses" => Some(&mut bounds.losses),
+            "--foreigns" => Some(&mut bounds.foreigns),
+            "--inits" => Some(&mut bounds.inits),
+            "--damages" => Some(&mut bounds.damages),
+            "--blanks" => Some(&mut bounds.blanks),
             "--messages" => Some(&mut bounds.messages),
             _ => None,
         };
@@ -113,6 +121,7 @@ fn main() -> ExitCode {
     println!("start: {:?}; bounds: {:?}; broken rule: {:?}", options.start, options.bounds, options.tamper);
     let mut search = Search::new(options.bounds, options.tamper);
     search.explorer.keeps_all = options.keeps_all;
+    search.situations.wanted = options.ways_out > 0;
     let mut report: Report = if options.walks > 0 {
         search.walk(options.start, options.seed, options.walks, 400, &options.limits)
     } else {
@@ -131,10 +140,16 @@ fn main() -> ExitCode {
         search.explorer.witnesses.len(),
     );
     if options.ways_out > 0 && options.walks == 0 {
-        let every = (report.states / options.ways_out).max(1);
-        let (tried, stuck) = search.ways_out(every, options.ways_out, 6);
-        println!("availability: {tried} states tried, {} without a way to service", stuck.len());
-        report.found.extend(stuck);
+        let began = std::time::Instant::now();
+        let found = search.ways_out(options.ways_out);
+        println!(
+            "availability: {} situations, {} computations, {} stuck, {:.1} s",
+            found.situations,
+            found.expected,
+            found.stuck.len(),
+            began.elapsed().as_secs_f64()
+        );
+        report.found.extend(found.stuck);
     }
     println!("reached:");
     for (what, count) in search.explorer.coverage.all() {

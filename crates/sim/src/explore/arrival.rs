@@ -6,12 +6,13 @@ use super::explorer::{Explorer, Next};
 use super::node::{NOW, PRESENT, is_copy, is_primary};
 use super::oracle::{self, Facts, History};
 use super::register::normalize;
-use super::world::{Bounds, MOST_MESSAGES, NONE, Pending, Step, World, tidy};
+use super::world::{NONE, Pending, Step, World, tidy};
 
 impl Explorer {
     pub(super) fn arrive(&mut self, from: &World, mut next: World, step: Step, out: &mut Vec<Next>) {
         self.settle_waiting(&mut next);
-        if self.tamper.is_none() && !self.keeps_all {
+        // A blank disk forgets what made them dead.
+        if self.tamper.is_none() && !self.keeps_all && next.left.blanks == 0 {
             self.drop_dead(&mut next);
         }
         if next == *from {
@@ -110,20 +111,6 @@ impl Explorer {
         }
         oracle::check_confs(&confs[..count]).map_err(|violation| self.violations.intern(violation).0)
     }
-
-    /// Whether an appliance serves.
-    pub fn serves(&self, world: &World) -> bool {
-        world.nodes.iter().any(|&node| self.facts(node).serves())
-    }
-
-    /// The same with all messages lost and other bounds: the start of a search for a way out.
-    pub fn calm(&mut self, world: &World, left: Bounds) -> World {
-        let mut calm = World { net: [[NONE; MOST_MESSAGES]; 2], left, ..*world };
-        let mut witness = self.witnesses.get(calm.witness).clone();
-        witness.pending.clear();
-        calm.witness = self.witnesses.intern(witness).0;
-        calm
-    }
 }
 
 /// The whole oracle on one state: the history with what was newly promised.
@@ -179,7 +166,7 @@ fn is_dead(message: &Message, receiver: &Facts) -> bool {
         Message::Firm(firm) => {
             firm.conf.epoch() <= own.conf.epoch()
                 && firm.max_epoch <= own.max_epoch
-                && (receiver.peer_disk.is_some() || receiver.seen.is_none())
+                && (receiver.peer_disk == Some(firm.disk) || receiver.seen.is_none())
         }
         Message::Leave => true,
     }

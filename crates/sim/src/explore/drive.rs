@@ -34,6 +34,7 @@ pub struct Outcome {
 }
 
 /// What a drive needs besides the node.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct Surroundings<'a> {
     /// The record read, if any.
     pub record: Option<&'a WitnessRecord>,
@@ -45,6 +46,8 @@ pub struct Surroundings<'a> {
     pub trims: bool,
     /// Whether crashes at durable writes are wanted.
     pub crashes: bool,
+    /// The duties act after every input; else rules are tried one by one.
+    pub duties: bool,
     /// The rule that is broken, if any.
     pub tamper: Option<Tamper>,
 }
@@ -82,9 +85,11 @@ pub struct Drive<'a> {
     pub(super) coverage: &'a mut Coverage,
     slow: bool,
     pub(super) node: Node,
-    sends: Vec<Message>,
-    write: Option<(u64, WitnessRecord)>,
+    pub(super) sends: Vec<Message>,
+    pub(super) write: Option<(u64, WitnessRecord)>,
     cut: Option<Lsn>,
+    /// Truncations reported durable since the core's generation was last in normal form.
+    pub(super) truncated: u64,
     done: Vec<Outcome>,
 }
 
@@ -95,16 +100,7 @@ pub fn drive(
     around: &Surroundings,
     coverage: &mut Coverage,
 ) -> Vec<Outcome> {
-    let mut drive = Drive {
-        around,
-        coverage,
-        slow: false,
-        node: node.clone(),
-        sends: Vec::new(),
-        write: None,
-        cut: None,
-        done: Vec::new(),
-    };
+    let mut drive = Drive::new(node.clone(), around, coverage);
     let happened = drive.stimulate(stimulus);
     match happened {
         Ok(true) => drive.finish(None),
@@ -118,6 +114,23 @@ pub fn drive(
             || outcome.write.is_some()
     });
     drive.done
+}
+
+impl<'a> Drive<'a> {
+    /// An appliance to be driven.
+    pub(super) const fn new(node: Node, around: &'a Surroundings<'a>, coverage: &'a mut Coverage) -> Self {
+        Self {
+            around,
+            coverage,
+            slow: around.duties,
+            node,
+            sends: Vec::new(),
+            write: None,
+            cut: None,
+            truncated: 0,
+            done: Vec::new(),
+        }
+    }
 }
 
 impl Drive<'_> {
@@ -140,7 +153,7 @@ impl Drive<'_> {
         self.outcome(node, false, violation);
     }
 
-    fn stimulate(&mut self, stimulus: Stimulus) -> Result<bool, String> {
+    pub(super) fn stimulate(&mut self, stimulus: Stimulus) -> Result<bool, String> {
         match stimulus {
             Stimulus::Restart => {
                 if self.node.core.is_some() {
@@ -168,16 +181,7 @@ impl Drive<'_> {
             Stimulus::Message(_) => {
                 let Some(message) = self.around.message.cloned() else { return Ok(false) };
                 let message = self.tampered(message);
-                match message {
-                    Message::Append { header, entries } if header.heartbeat.life == COPY => {
-                        let Some(last) = entries.last() else { return Ok(false) };
-                        let position = last.position();
-                        self.node.copy = Some(entries);
-                        self.feed(Input::SnapshotReceived { epoch: header.conf.epoch(), position })?;
-                        self.node.copy = None;
-                    }
-                    message => self.feed(Input::Message(message))?,
-                }
+                return self.hear(message, NOW);
             }
             Stimulus::Write(number) => self.feed(Input::Propose(vec![Bytes::copy_from_slice(&[number])]))?,
             Stimulus::Flush(ops) => {
@@ -191,6 +195,7 @@ impl Drive<'_> {
                 let Some(Op::Install(entries)) = self.node.ops.last().cloned() else { return Ok(false) };
                 let Some(last) = entries.last() else { return Ok(false) };
                 let position = last.position();
+                self.truncated += self.node.truncations(self.node.ops.len());
                 self.node.disk.clone_from(&entries);
                 self.node.ops.clear();
                 self.node.base = position.lsn;
@@ -235,7 +240,22 @@ impl Drive<'_> {
                 let outcome = if swapped { WitnessWrite::Swapped } else { WitnessWrite::Mismatch };
                 self.node.answer = Some(Answer::Written(outcome));
             }
-            Stimulus::Restart | Stimulus::RecordMoved => {}
+            Stimulus::Restart | Stimulus::RecordMoved | Stimulus::Damage(_) | Stimulus::Replace => {}
+        }
+        Ok(true)
+    }
+
+    /// A message, or a whole copy, arrives.
+    pub(super) fn hear(&mut self, message: Message, now: Instant) -> Result<bool, String> {
+        match message {
+            Message::Append { header, entries } if header.heartbeat.life == COPY => {
+                let Some(last) = entries.last() else { return Ok(false) };
+                let position = last.position();
+                self.node.copy = Some(entries);
+                self.feed_at(now, Input::SnapshotReceived { epoch: header.conf.epoch(), position })?;
+                self.node.copy = None;
+            }
+            message => self.feed_at(now, Input::Message(message))?,
         }
         Ok(true)
     }
@@ -277,13 +297,15 @@ impl Drive<'_> {
         self.feed_at(NOW, input)
     }
 
-    fn feed_at(&mut self, now: Instant, input: Input) -> Result<(), String> {
+    pub(super) fn feed_at(&mut self, now: Instant, input: Input) -> Result<(), String> {
         let Some(mut core) = self.node.core.take() else { return Ok(()) };
         let before = core.inspect();
         let own = core.status().own;
         let mut effects = Vec::new();
         let told = input.clone();
-        let result = quietly(|| core.step_rules(now, input, &mut effects));
+        let duties = self.around.duties;
+        let step = if duties { Appliance::step } else { Appliance::step_rules };
+        let result = quietly(|| step(&mut core, now, input, &mut effects));
         self.node.core = Some(core);
         result?;
         self.mark_input(&before, &own, &told, &effects);
@@ -414,7 +436,7 @@ impl Drive<'_> {
         Some(Message::Append { header, entries })
     }
 
-    fn answer(&mut self, answer: Answer) -> Result<(), String> {
+    pub(super) fn answer(&mut self, answer: Answer) -> Result<(), String> {
         let Some((ticket, writing)) = self.node.asked.take() else { return Ok(()) };
         match answer {
             Answer::Read(record) if !writing => {
@@ -437,10 +459,11 @@ impl Drive<'_> {
     fn flush(&mut self, ops: usize) -> Result<(), String> {
         let disk = self.node.log_after(ops);
         // The core's generation counts the truncations whose flush was not reported.
-        let generation = self.node.truncations(ops);
+        let generation = self.truncated + self.node.truncations(ops);
         let lsn = disk.last().map_or(Lsn::ZERO, |entry| entry.lsn);
         self.node.disk = disk;
         self.node.ops.drain(..ops);
+        self.truncated = generation;
         self.feed(Input::Flushed { generation, lsn })?;
         Ok(())
     }

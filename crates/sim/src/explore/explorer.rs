@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
-use duet_protocol::{Action, Agreement, Lsn, Message, WitnessRecord};
+use duet_protocol::{Action, Agreement, ApplianceId, Lsn, Message, WitnessRecord};
 
 use super::coverage::Coverage;
 use super::drive::{Surroundings, drive};
 use super::node::{Node, Op, Stimulus, is_primary, message_of_former_life, normal_message};
 use super::oracle::{self, Facts, History};
 use super::pool::{Pool, QuickMap};
+use super::start::{FOREIGN_CLUSTER, first_record};
 use super::tamper::Tamper;
 use super::world::{Bounds, MOST_MESSAGES, NONE, Step, Witness, World, posted, tidy};
 
@@ -47,6 +48,7 @@ pub struct Explorer {
     /// What was reached.
     pub coverage: Coverage,
     pub(super) facts: Vec<Facts>,
+    foreign: u32,
     driven: QuickMap<(u32, Stimulus), Rc<[Cached]>>,
     moves: QuickMap<u32, Rc<[Stimulus]>>,
     asks: QuickMap<(u32, u32), Rc<[Action]>>,
@@ -76,13 +78,16 @@ impl Explorer {
             usize::from(bounds.messages) <= MOST_MESSAGES,
             "at most three messages are kept per direction"
         );
+        let mut records = Pool::default();
+        let foreign = records.intern(Some(first_record(FOREIGN_CLUSTER, ApplianceId::B))).0;
         Self {
             bounds,
             tamper,
             keeps_all: false,
+            foreign,
             nodes: Pool::default(),
             messages: Pool::default(),
-            records: Pool::default(),
+            records,
             witnesses: Pool::default(),
             histories: Pool::default(),
             violations: Pool::default(),
@@ -111,6 +116,12 @@ impl Explorer {
         &self.facts[node as usize]
     }
 
+    /// The record whoever asks the witness finds.
+    pub(super) fn shown(&mut self, world: &World) -> u32 {
+        let witness = self.witnesses.get(world.witness);
+        if witness.foreign { self.foreign } else { witness.record }
+    }
+
     /// The record the witness holds.
     pub fn record(&self, world: &World) -> Option<&WitnessRecord> {
         self.records.get(self.witnesses.get(world.witness).record).as_ref()
@@ -130,23 +141,18 @@ impl Explorer {
         for place in 0..self.witnesses.get(world.witness).pending.len() {
             self.apply_late(world, place, out);
         }
-        if world.left.losses > 0 && self.record(world).is_some() {
-            let mut next = *world;
-            next.left.losses -= 1;
-            self.replace_record(&mut next, None);
-            let step = Step { who: 0, stimulus: None, crashed: false, fate: None, applies: None };
-            self.arrive(world, next, step, out);
-        }
+        self.at_witness(world, out);
         out.retain(|(next, ..)| next != world);
     }
 
     pub(super) fn successors_of(&mut self, world: &World, who: usize, out: &mut Vec<Next>) {
         let node = world.nodes[who];
         let Some(seen) = self.facts(node).seen.clone() else {
-            return self.happen(world, who, Stimulus::Restart, world.left, out);
+            self.while_down(world, who, out);
+            return self.restart(world, who, out);
         };
         let left = world.left;
-        let record = self.witnesses.get(world.witness).record;
+        let record = self.shown(world);
         for message in Self::inbox(world, who) {
             self.happen(world, who, Stimulus::Message(message), left, out);
         }
@@ -255,6 +261,7 @@ impl Explorer {
             checkpoints: self.bounds.checkpoints,
             trims: self.bounds.trims,
             crashes: self.bounds.crashes > 0,
+            duties: false,
             tamper: self.tamper,
         };
         let outcomes = drive(self.nodes.get(node), stimulus, &around, &mut self.coverage);
@@ -287,8 +294,7 @@ impl Explorer {
         left: Bounds,
         out: &mut Vec<Next>,
     ) {
-        let step = Step { who, stimulus: Some(stimulus), crashed: false, fate: None, applies: None };
-        self.happen_as(world, &World { left, ..*world }, stimulus, step, out);
+        self.happen_as(world, &World { left, ..*world }, stimulus, Step::of(who, stimulus), out);
     }
 
     pub(super) fn happen_as(
@@ -401,9 +407,7 @@ impl Explorer {
         for who in 0..2 {
             let outcomes = self.driven(world.nodes[who], Stimulus::Jump);
             if let Some(violation) = outcomes.iter().find_map(|outcome| outcome.violation) {
-                let step =
-                    Step { who, stimulus: Some(Stimulus::Jump), crashed: false, fate: None, applies: None };
-                out.push((*world, step, Err(violation)));
+                out.push((*world, Step::of(who, Stimulus::Jump), Err(violation)));
                 return;
             }
             next.nodes[who] = outcomes.first().map_or(world.nodes[who], |outcome| outcome.node);
@@ -415,7 +419,6 @@ impl Explorer {
             }
             tidy(&mut next.net[who]);
         }
-        let step = Step { who: 0, stimulus: Some(Stimulus::Jump), crashed: false, fate: None, applies: None };
-        self.arrive(world, next, step, out);
+        self.arrive(world, next, Step::of(0, Stimulus::Jump), out);
     }
 }

@@ -10,24 +10,30 @@
 //! messages of former lives, promises and leases run out at any time. The oracle is in oracle.rs.
 
 mod arrival;
+mod calm;
 mod coverage;
 mod drive;
 mod explorer;
+mod misfortune;
 mod node;
 mod oracle;
 mod pool;
 mod register;
 mod search;
+mod seen;
 mod sights;
+mod situations;
 mod start;
 mod tamper;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod walk;
 mod world;
 
 pub use coverage::Coverage;
 pub use explorer::Explorer;
 pub use search::{Found, Limits, Report, Search};
+pub use situations::{Situations, WaysOut};
 pub use tamper::Tamper;
 pub use world::{Bounds, Start, World};

@@ -2,7 +2,7 @@
 
 use duet_protocol::explore::Inspection;
 use duet_protocol::{
-    Action, Appliance, Entry, Instant, Lsn, Message, OwnState, Position, RoleName, WitnessRecord,
+    Action, Appliance, Entry, Epoch, Instant, Lsn, Message, OwnState, Position, RoleName, WitnessRecord,
     WitnessWrite, limits,
 };
 
@@ -63,6 +63,17 @@ pub struct Node {
     pub asked: Option<(u64, bool)>,
     /// Its answer, if it is on its way.
     pub answer: Option<Answer>,
+    /// Its disk has lost entries that it had called durable.
+    pub hurt: Option<Hurt>,
+}
+
+/// What a disk had lost when it lost it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Hurt {
+    /// How many writes were acknowledged then: before it holds them all again it must not be primary.
+    pub acknowledged: usize,
+    /// The newest configuration in force then: by a later one it holds everything, or is no member.
+    pub newest: Epoch,
 }
 
 /// What happens to an appliance.
@@ -90,6 +101,10 @@ pub enum Stimulus {
     Stop,
     /// The process starts.
     Restart,
+    /// Its disk has lost all entries but so many, while it was down.
+    Damage(u8),
+    /// Its disk is replaced by a blank one, while it was down.
+    Replace,
     /// The peer's process has started again: its former life is over.
     PeerRestarted,
     /// The connection is cut and made anew.
@@ -123,6 +138,7 @@ impl Node {
             checkpoint,
             asked: None,
             answer: None,
+            hurt: None,
         }
     }
 
@@ -187,10 +203,10 @@ impl Node {
                     Some(Tamper::EpochsForgotten) => {
                         own.max_epoch = own.tent.map_or(own.conf.epoch(), |tent| tent.epoch());
                     }
-                    Some(Tamper::PartingForgotten) => own.parted = duet_protocol::Epoch::ZERO,
+                    Some(Tamper::PartingForgotten) => own.parted = Epoch::ZERO,
                     _ => {}
                 }
-                let node = Self { base, ..Self::down(own, disk.clone(), checkpoint) };
+                let node = Self { base, hurt: self.hurt, ..Self::down(own, disk.clone(), checkpoint) };
                 if !variants.contains(&node) {
                     variants.push(node);
                 }
@@ -236,6 +252,7 @@ pub fn normal_message(message: &Message, late: bool) -> Message {
             firm.position = Position::EMPTY;
             firm.leaving = false;
             firm.damaged = false;
+            firm.joined = false;
             Message::Firm(firm)
         }
         other => other.clone(),

@@ -6,11 +6,12 @@ use duet_protocol::entitlement::Entitlement;
 use duet_protocol::explore::Inspection;
 use duet_protocol::{
     Appliance, ApplianceId, Conf, DiskId, Epoch, LogIndex, Lsn, Message, OwnState, Position, RecoveredLog,
-    Stamp, WitnessRecord,
+    RoleName, Stamp, WitnessRecord,
 };
 
-use super::node::{Node, is_primary};
+use super::node::{Hurt, Node, is_primary};
 use super::pool::quick_hash;
+use super::start::DISKS;
 
 /// What was promised to clients so far.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -37,6 +38,10 @@ pub struct Facts {
     pub confs: Vec<Mark>,
     /// As far as it knows, the peer's disk.
     pub peer_disk: Option<DiskId>,
+    /// Its disk has lost entries that it had called durable.
+    pub hurt: Option<Hurt>,
+    /// Its disk is the one that was given to it first.
+    pub original: bool,
     index: LogIndex,
 }
 
@@ -57,6 +62,8 @@ impl Facts {
             log: entries.iter().map(duet_protocol::Entry::position).collect(),
             recoverable: (0..=node.ops.len()).map(positions).collect(),
             peer_disk: node.core.as_ref().and_then(Appliance::peer_disk),
+            hurt: node.hurt,
+            original: node.own.disk == *DISKS.get(node.own.appliance),
             index: LogIndex::new(RecoveredLog { base: Position::EMPTY, stamps: stamps.collect() }),
         }
     }
@@ -70,11 +77,18 @@ impl Facts {
         self.seen.as_ref().is_some_and(|seen| seen.serves_reads)
     }
 
-    fn entitled(&self, record: &WitnessRecord) -> bool {
+    /// What is known of the log's entries.
+    pub const fn index(&self) -> &LogIndex {
+        &self.index
+    }
+
+    /// Whether it may ask the witness, which holds this record, to be primary alone.
+    pub fn entitled(&self, record: &WitnessRecord) -> bool {
         Entitlement::judge(&self.own, &self.index, record).may()
     }
 
-    fn may_begin_alone(&self) -> bool {
+    /// Whether it may begin with neither witness nor peer.
+    pub fn may_begin_alone(&self) -> bool {
         let conf = &self.own.conf;
         conf.is_solo()
             && conf.has(self.appliance, self.own.disk)
@@ -127,7 +141,7 @@ pub fn check_one(it: &Facts, history: &History) -> Result<(), String> {
         if seen.diverged {
             return Err(format!("P6: {name} sees another history under the same epoch"));
         }
-        if seen.damaged {
+        if seen.damaged && it.hurt.is_none() && it.original {
             return Err(format!("section 10: {name} takes a sound disk for a damaged one"));
         }
         let committed = it.log.get(..place(seen.committed)).ok_or("the committed LSN is beyond the log")?;
@@ -146,8 +160,26 @@ pub fn check_one(it: &Facts, history: &History) -> Result<(), String> {
             return Err(format!("the log's index ends at {core_log}, the log elsewhere"));
         }
     }
-    if history.newest.has(name, it.own.disk) && !it.recoverable.iter().all(|log| holds(log, acknowledged)) {
+    check_hurt(it, history)?;
+    // What it had asked for before may come in force without it; a later agreement proves what it holds.
+    let pardoned =
+        it.hurt.is_some_and(|hurt| history.newest.epoch() <= hurt.newest || history.newest.is_solo());
+    if !pardoned
+        && history.newest.has(name, it.own.disk)
+        && !it.recoverable.iter().all(|log| holds(log, acknowledged))
+    {
         return Err(format!("S4: {name} is in sync by {} and lacks an acknowledged write", history.newest));
+    }
+    Ok(())
+}
+
+/// G13: an appliance whose disk has lost writes is not primary before it holds them again.
+fn check_hurt(it: &Facts, history: &History) -> Result<(), String> {
+    let Some(hurt) = it.hurt else { return Ok(()) };
+    let owed = &history.acknowledged[..hurt.acknowledged];
+    let leads = it.seen.as_ref().is_some_and(|seen| is_primary(seen.role) || seen.role == RoleName::Elect);
+    if leads && !holds(&it.log, owed) {
+        return Err(format!("G13: {} is primary, its disk has lost acknowledged writes", it.appliance));
     }
     Ok(())
 }
@@ -209,9 +241,10 @@ pub fn check_record(record: &WitnessRecord, facts: [&Facts; 2]) -> Result<(), St
     }
     let primary = record.conf.primary();
     let own = facts.iter().find(|it| it.appliance == primary).map(|it| &it.own);
+    let replaced = own.is_some_and(|own| !record.conf.has(primary, own.disk));
     let parted =
         own.is_some_and(|own| own.parted == record.conf.epoch() || own.conf.epoch() > record.conf.epoch());
-    if !record.conf.is_solo() || !parted {
+    if !record.conf.is_solo() || !(parted || replaced) {
         return Err(format!("P8: the witness holds a position, {primary} has not parted"));
     }
     Ok(())

@@ -79,6 +79,11 @@ impl<T: Hash + Eq> Pool<T> {
         (number, true)
     }
 
+    /// The number of a value that is held.
+    pub fn find(&self, value: &T) -> Option<u32> {
+        self.index.find(quick_hash(value), |number| self.values[number as usize] == *value)
+    }
+
     /// The value of a number.
     pub fn get(&self, number: u32) -> &T {
         &self.values[number as usize]

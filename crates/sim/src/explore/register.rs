@@ -5,7 +5,7 @@ use super::explorer::Next;
 use super::node::{CURRENT, Stimulus};
 use super::oracle;
 use super::tamper::Tamper;
-use super::world::{Fate, Pending, Step, Witness, World};
+use super::world::{Event, Fate, Pending, Step, Witness, World};
 
 impl Explorer {
     pub(super) fn forget_waiting(&mut self, world: &mut World, who: usize) {
@@ -54,6 +54,11 @@ impl Explorer {
         out: &mut Vec<Next>,
     ) {
         let who = step.who;
+        if self.witnesses.get(world.witness).foreign {
+            self.happen_as(from, world, Stimulus::Silence, Step { fate: Some(Fate::Lost), ..step }, out);
+            let step = Step { fate: Some(Fate::Refused), ..step };
+            return self.happen_as(from, world, Stimulus::Written(false), step, out);
+        }
         let held = self.record(world).cloned();
         let Some(next) = self.records.get(record).clone() else { return };
         let fits = match &held {
@@ -118,7 +123,7 @@ impl Explorer {
         if pending.waiting && self.facts(next.nodes[who]).seen.as_ref().is_some_and(|seen| seen.asking) {
             next.nodes[who] = self.only(next.nodes[who], Stimulus::AnswerSent(true));
         }
-        let step = Step { who, stimulus: None, crashed: false, fate: None, applies: Some(pending.record) };
+        let step = Step::at_witness(who, Event::Applies(pending.record));
         self.arrive(world, next, step, out);
     }
 }

@@ -12,7 +12,24 @@ use super::world::{Bounds, Fate, MOST_MESSAGES, NONE, Start, Witness, World};
 
 /// The disk of each appliance.
 pub const DISKS: PerAppliance<DiskId> = PerAppliance { a: DiskId(0xA), b: DiskId(0xB) };
-const CLUSTER: ClusterId = ClusterId(7);
+/// The disk an appliance is given when the first one is replaced.
+pub const SPARE_DISKS: PerAppliance<DiskId> = PerAppliance { a: DiskId(0xA1), b: DiskId(0xB1) };
+pub const CLUSTER: ClusterId = ClusterId(7);
+/// Another pair.
+pub const FOREIGN_CLUSTER: ClusterId = ClusterId(8);
+
+/// What `init` writes on an appliance.
+pub fn first_record(cluster: ClusterId, writer: ApplianceId) -> WitnessRecord {
+    WitnessRecord {
+        cluster,
+        revision: CURRENT,
+        writer,
+        conf: Conf::solo(writer.fresh_epoch(Epoch::ZERO), writer, *DISKS.get(writer)),
+        part: None,
+        floor: PerAppliance::default(),
+        left: PerAppliance::default(),
+    }
+}
 
 impl Explorer {
     /// The first state.
@@ -22,28 +39,21 @@ impl Explorer {
         }
         let conf = match start {
             Start::Down | Start::Pair | Start::Solo => Conf::pair(Epoch(1), ApplianceId::A, DISKS),
-            Start::First => Conf::solo(Epoch(1), ApplianceId::A, DISKS.a),
+            Start::First | Start::Empty => Conf::solo(Epoch(1), ApplianceId::A, DISKS.a),
         };
-        let record = WitnessRecord {
-            cluster: CLUSTER,
-            revision: CURRENT,
-            writer: ApplianceId::A,
-            conf,
-            part: None,
-            floor: PerAppliance::default(),
-            left: PerAppliance::default(),
-        };
+        let record = WitnessRecord { conf, ..first_record(CLUSTER, ApplianceId::A) };
         let nodes = ApplianceId::ALL.map(|appliance| {
             let mut own = OwnState::blank(CLUSTER, appliance, *DISKS.get(appliance));
-            if start != Start::First {
+            if start == Start::Down {
                 own.conf = conf;
                 own.max_epoch = conf.epoch();
+                own.joined = true;
             }
             self.intern(Node::down(own, Vec::<Entry>::new(), Lsn::ZERO))
         });
-        let record = self.records.intern(Some(record)).0;
-        let witness = self.witnesses.intern(Witness { record, pending: Vec::new() }).0;
-        let newest = if start == Start::First { Conf::NONE } else { conf };
+        let record = self.records.intern((start != Start::Empty).then_some(record)).0;
+        let witness = self.witnesses.intern(Witness { record, pending: Vec::new(), foreign: false }).0;
+        let newest = if start == Start::Down { conf } else { Conf::NONE };
         let history = self.histories.intern(History { acknowledged: Vec::new(), newest }).0;
         World { nodes, witness, history, net: [[NONE; MOST_MESSAGES]; 2], left: self.bounds }
     }

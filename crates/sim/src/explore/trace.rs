@@ -7,7 +7,7 @@ use duet_protocol::{Conf, Message};
 use super::explorer::Explorer;
 use super::node::{Answer, Op, Stimulus, is_copy};
 use super::oracle::Facts;
-use super::world::{Fate, Step, World};
+use super::world::{Event, Fate, Step, World};
 
 const NAMES: [&str; 2] = ["A", "B"];
 
@@ -26,11 +26,8 @@ pub fn tell(explorer: &Explorer, path: &[(Option<Step>, World)], violation: &str
 /// One transition.
 pub fn step(explorer: &Explorer, step: &Step) -> String {
     let who = NAMES[step.who];
-    let mut text = match (step.stimulus, step.applies) {
-        (None, Some(record)) => {
-            format!("the witness applies {who}'s late write: {}", record_text(explorer, record))
-        }
-        (None, None) => "the witness loses its record".into(),
+    let mut text = match (step.stimulus, step.event) {
+        (None, event) => event.map_or_else(String::new, |event| event_text(explorer, who, event)),
         (Some(stimulus), _) => match stimulus {
             Stimulus::Attempt(action, _) => format!("{who}: {action:?}"),
             Stimulus::AttemptSlowly(action, _) => format!("{who}: {action:?}, the answer is on its way"),
@@ -45,6 +42,8 @@ pub fn step(explorer: &Explorer, step: &Step) -> String {
             Stimulus::Crash => format!("{who} crashes"),
             Stimulus::Stop => format!("{who} stops"),
             Stimulus::Restart => format!("{who} starts"),
+            Stimulus::Damage(kept) => format!("{who}'s disk has lost all entries but {kept}"),
+            Stimulus::Replace => format!("{who}'s disk is replaced by a blank one"),
             Stimulus::PeerRestarted => format!("{who}'s peer has started"),
             Stimulus::Reconnect => format!("{who} is connected anew"),
             Stimulus::Shutdown => format!("{who} is told to stop softly"),
@@ -68,6 +67,19 @@ pub fn step(explorer: &Explorer, step: &Step) -> String {
         text.push_str("; it crashes on the way");
     }
     text
+}
+
+fn event_text(explorer: &Explorer, who: &str, event: Event) -> String {
+    match event {
+        Event::Applies(record) => {
+            format!("the witness applies {who}'s late write: {}", record_text(explorer, record))
+        }
+        Event::Loses => "the witness loses its record".into(),
+        Event::Foreign => "the witness's address leads to another pair's record".into(),
+        Event::Back => "the witness's address is right again".into(),
+        Event::Init => format!("init on {who} makes the first record"),
+        Event::InitLate => format!("init on {who}: the first record is on its way"),
+    }
 }
 
 fn conf_text(conf: &Conf) -> String {

@@ -30,6 +30,14 @@ pub struct Bounds {
     pub notes: u8,
     /// Times the witness loses its record.
     pub losses: u8,
+    /// Times an appliance's address of the witness leads to another pair's record, for both.
+    pub foreigns: u8,
+    /// Times `init` is run on an appliance that was never in use.
+    pub inits: u8,
+    /// Crashes after which the disk lacks entries it had called durable, where the witness's record tells.
+    pub damages: u8,
+    /// Disks replaced by blank ones while their appliance is down.
+    pub blanks: u8,
     /// A crash may leave an old checkpoint, too.
     pub checkpoints: bool,
     /// Checkpoints are written and the log below them is trimmed, so that a whole copy may be needed.
@@ -51,11 +59,38 @@ impl Default for Bounds {
             reads: 0,
             notes: 0,
             losses: 0,
+            foreigns: 0,
+            inits: 0,
+            damages: 0,
+            blanks: 0,
             checkpoints: false,
             trims: false,
             messages: 1,
         }
     }
+}
+
+impl Bounds {
+    /// Nothing may happen at all.
+    pub const NONE: Self = Self {
+        writes: 0,
+        crashes: 0,
+        softs: 0,
+        leaves: 0,
+        attempts: 0,
+        reconnects: 0,
+        late: 0,
+        reads: 0,
+        notes: 0,
+        losses: 0,
+        foreigns: 0,
+        inits: 0,
+        damages: 0,
+        blanks: 0,
+        checkpoints: false,
+        trims: false,
+        messages: 1,
+    };
 }
 
 impl std::hash::Hash for World {
@@ -90,10 +125,10 @@ impl std::hash::Hash for Bounds {
             self.losses,
             self.leaves,
             u8::from(self.checkpoints),
-            0,
-            0,
-            0,
-            0,
+            self.foreigns,
+            self.inits,
+            self.damages,
+            self.blanks,
             0,
         ]));
     }
@@ -110,6 +145,8 @@ pub enum Start {
     Down,
     /// The witness holds {A, {A}}; both appliances are blank.
     First,
+    /// The witness is empty and both appliances are blank: `init` is still to be run.
+    Empty,
 }
 
 /// One state of everything.
@@ -134,6 +171,8 @@ pub struct Witness {
     pub record: u32,
     /// Conditional writes that may still be applied.
     pub pending: Vec<Pending>,
+    /// Who asks finds another pair's record; this one is where nobody looks.
+    pub foreign: bool,
 }
 
 /// A conditional write under way.
@@ -173,8 +212,37 @@ pub struct Step {
     pub crashed: bool,
     /// What became of its conditional write.
     pub fate: Option<Fate>,
+    /// What happened at the witness.
+    pub event: Option<Event>,
+}
+
+/// What happens at the witness by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
     /// A late conditional write is applied.
-    pub applies: Option<u32>,
+    Applies(u32),
+    /// It loses its record.
+    Loses,
+    /// From now on another pair's record is found there.
+    Foreign,
+    /// This pair's record is found there again.
+    Back,
+    /// `init` makes the first record.
+    Init,
+    /// The record that `init` makes is on its way.
+    InitLate,
+}
+
+impl Step {
+    /// Something happens to an appliance.
+    pub const fn of(who: usize, stimulus: Stimulus) -> Self {
+        Self { who, stimulus: Some(stimulus), crashed: false, fate: None, event: None }
+    }
+
+    /// Something happens at the witness.
+    pub const fn at_witness(who: usize, event: Event) -> Self {
+        Self { who, stimulus: None, crashed: false, fate: None, event: Some(event) }
+    }
 }
 
 /// Sorted, each once.

@@ -1,0 +1,130 @@
+//! What befalls disks while their appliance is down, and the witness by itself: entries lost that were called durable, blank
+//! disks in the place of old ones, `init`, an emptied witness, a witness's address that leads to another pair's record.
+
+use duet_protocol::{Action, ApplianceId, Epoch, Lsn, OwnState, entitlement};
+
+use super::explorer::{Explorer, Next};
+use super::node::{Hurt, Node, Stimulus};
+use super::oracle::Facts;
+use super::register::normalize;
+use super::start::{CLUSTER, DISKS, SPARE_DISKS, first_record};
+use super::world::{Bounds, Event, Pending, Step, World};
+
+impl Explorer {
+    pub(super) fn at_witness(&mut self, world: &World, out: &mut Vec<Next>) {
+        let left = world.left;
+        let holds = self.record(world).is_some();
+        let foreign = self.witnesses.get(world.witness).foreign;
+        if left.losses > 0 && holds {
+            let mut next = World { left: Bounds { losses: left.losses - 1, ..left }, ..*world };
+            self.replace_record(&mut next, None);
+            self.arrive(world, next, Step::at_witness(0, Event::Loses), out);
+        }
+        if foreign {
+            let next = self.readdressed(world, false);
+            self.arrive(world, next, Step::at_witness(0, Event::Back), out);
+        } else if left.foreigns > 0 {
+            let mut next = self.readdressed(world, true);
+            next.left.foreigns -= 1;
+            self.arrive(world, next, Step::at_witness(0, Event::Foreign), out);
+        }
+        if left.inits > 0 && !holds && !foreign {
+            self.init(world, out);
+        }
+    }
+
+    fn readdressed(&mut self, world: &World, foreign: bool) -> World {
+        let mut witness = self.witnesses.get(world.witness).clone();
+        witness.foreign = foreign;
+        World { witness: self.witnesses.intern(witness).0, ..*world }
+    }
+
+    /// `init` on A: its data directory is locked by nobody and was never in use.
+    fn init(&mut self, world: &World, out: &mut Vec<Next>) {
+        let node = self.nodes.get(world.nodes[0]);
+        let unused = node.own.conf.is_none() && node.own.max_epoch == Epoch::ZERO;
+        if node.core.is_some() || !unused {
+            return;
+        }
+        let mut record = first_record(CLUSTER, ApplianceId::A);
+        record.conf = duet_protocol::Conf::solo(record.conf.epoch(), ApplianceId::A, node.own.disk);
+        let record = self.records.intern(Some(record)).0;
+        let left = Bounds { inits: world.left.inits - 1, ..world.left };
+        let mut made = World { left, ..*world };
+        self.replace_record(&mut made, Some(record));
+        self.arrive(world, made, Step::at_witness(0, Event::Init), out);
+        if left.late > 0 {
+            let left = Bounds { late: left.late - 1, ..left };
+            let mut witness = self.witnesses.get(world.witness).clone();
+            witness.pending.push(Pending { from: 0, record, waiting: false });
+            normalize(&mut witness);
+            let later = World { left, witness: self.witnesses.intern(witness).0, ..*world };
+            self.arrive(world, later, Step::at_witness(0, Event::InitLate), out);
+        }
+    }
+
+    /// What befalls the disk of an appliance that is down.
+    pub(super) fn while_down(&mut self, world: &World, who: usize, out: &mut Vec<Next>) {
+        let left = world.left;
+        if left.blanks > 0 {
+            let appliance = ApplianceId::ALL[who];
+            let spare = *SPARE_DISKS.get(appliance);
+            if self.facts(world.nodes[who]).own.disk == *DISKS.get(appliance) {
+                let blank = Node::down(OwnState::blank(CLUSTER, appliance, spare), Vec::new(), Lsn::ZERO);
+                let mut next = World { left: Bounds { blanks: left.blanks - 1, ..left }, ..*world };
+                next.nodes[who] = self.intern(blank);
+                self.arrive(world, next, Step::of(who, Stimulus::Replace), out);
+            }
+        }
+        if left.damages == 0 || self.witnesses.get(world.witness).foreign {
+            return;
+        }
+        let Some(record) = self.record(world).cloned() else { return };
+        let node = self.nodes.get(world.nodes[who]).clone();
+        let history = self.histories.get(world.history);
+        let hurt = Hurt { acknowledged: history.acknowledged.len(), newest: history.newest.epoch() };
+        for kept in 0..node.disk.len() {
+            let lsn = Lsn(kept as u64);
+            let mut damaged = Node { hurt: Some(hurt), ..node.clone() };
+            damaged.disk.truncate(kept);
+            damaged.checkpoint = damaged.checkpoint.min(lsn);
+            if lsn < damaged.base || !Facts::of(&damaged).is_damaged(&record) {
+                continue;
+            }
+            let mut next = World { left: Bounds { damages: left.damages - 1, ..left }, ..*world };
+            next.nodes[who] = self.intern(damaged);
+            self.coverage.mark("disk lost durable entries");
+            let kept = u8::try_from(kept).unwrap_or(u8::MAX);
+            self.arrive(world, next, Step::of(who, Stimulus::Damage(kept)), out);
+        }
+    }
+
+    /// The process starts. One whose disk has lost writes hears the witness before anything else: who hears nobody that knows
+    /// cannot know (docs/protocol.md, *Limits of the proof*).
+    pub(super) fn restart(&mut self, world: &World, who: usize, out: &mut Vec<Next>) {
+        let step = Step::of(who, Stimulus::Restart);
+        if self.nodes.get(world.nodes[who]).hurt.is_none() {
+            return self.happen_as(world, world, Stimulus::Restart, step, out);
+        }
+        let record = self.shown(world);
+        let told = self.record(world).is_some_and(|record| self.facts(world.nodes[who]).is_damaged(record));
+        if !told || self.witnesses.get(world.witness).foreign {
+            return; // nothing is proved about a disk of which nobody can tell
+        }
+        let mut started = Vec::new();
+        self.happen_as(world, world, Stimulus::Restart, step, &mut started);
+        for (next, step, result) in started {
+            match result {
+                Ok(()) => self.happen_as(world, &next, Stimulus::Attempt(Action::Look, record), step, out),
+                Err(_) => out.push((next, step, result)),
+            }
+        }
+    }
+}
+
+impl Facts {
+    /// Whether the witness's record tells that this disk has lost writes.
+    pub fn is_damaged(&self, record: &duet_protocol::WitnessRecord) -> bool {
+        entitlement::is_damaged(&self.own, self.index(), record)
+    }
+}
