@@ -1,10 +1,15 @@
 //! Clients that write to whoever takes it and read from whoever may answer, and what became of each operation.
 
+use bytes::Bytes;
+use duet_mvcc::{Applied, RangeRequest, Store};
 use duet_protocol::{ApplianceId, Entry, Lsn};
 
 use super::clock::{MICRO, MILLI, SECOND, Time};
 use super::machine::{OperationId, Work};
 use super::marks::Mark;
+use super::random::Random;
+use super::schedule::{Scheduled, Step};
+use super::workload;
 use super::world::{Event, World};
 
 /// One client: a closed loop.
@@ -35,6 +40,8 @@ pub(crate) struct Operation {
     client: Option<usize>,
     turn: u64,
     target: ApplianceId,
+    /// What it does follows from this.
+    dice: u64,
     outcome: Outcome,
     /// Where it is in the true history.
     lsn: Option<Lsn>,
@@ -51,57 +58,71 @@ impl World {
         if client.waits_for > 0 {
             return;
         }
+        let plan = &mut self.client_plan;
         let target = match client.favourite {
-            Some(id) if !self.random.chance(20) => id,
-            _ => self.random.pick(&ApplianceId::ALL),
+            Some(id) if !plan.chance(20) => id,
+            _ => plan.pick(&ApplianceId::ALL),
         };
-        let read = !self.random.chance(self.options.writes);
-        let count = if read { 1 } else { self.random.within(self.options.batch) };
-        self.request(Some(index), target, read, count);
+        let read = !plan.chance(self.options.writes);
+        let count = if read { None } else { Some(plan.within(self.options.batch)) };
+        let (way, dice, patience) = (plan.within(WAY), plan.bits(), plan.within(PATIENCE));
+        let step = match count {
+            Some(count) => Step::Write { target, count, way, dice },
+            None => Step::Read { target, way, dice },
+        };
+        self.schedule_so_far.push(Scheduled { at: self.now, step });
+        self.request(Some(index), target, count, way, dice);
         let turn = self.clients[index].turn;
-        let patience = self.random.within(PATIENCE);
         self.schedule(patience, Event::ClientGivesUp { client: index, turn });
     }
 
-    /// Sends a request of `count` operations; the operations' numbers.
-    fn request(
+    /// Sends a request of `count` writes, or of one read; the operations' numbers.
+    pub(crate) fn request(
         &mut self,
         client: Option<usize>,
         target: ApplianceId,
-        read: bool,
-        count: u64,
+        count: Option<u64>,
+        way: Time,
+        dice: u64,
     ) -> Vec<OperationId> {
         let mut turn = 0;
+        let read = count.is_none();
+        let count = count.unwrap_or(1);
         if let Some(client) = client.and_then(|index| self.clients.get_mut(index)) {
             client.turn += 1;
             client.waits_for = usize::try_from(count).expect("a small batch");
             turn = client.turn;
         }
         let mut operations = Vec::new();
-        for _ in 0..count {
+        for number in 0..count {
             operations.push(self.operations.len() as OperationId);
-            let outcome = Outcome::Open;
-            self.operations.push(Operation { client, turn, target, outcome, lsn: None });
+            let (outcome, dice) = (Outcome::Open, dice ^ number);
+            self.operations.push(Operation { client, turn, target, dice, outcome, lsn: None });
         }
-        let way = self.random.within(WAY);
         let arrives = Event::ClientArrives { id: target, operations: operations.clone(), read };
         self.schedule(way, arrives);
         operations
     }
 
+    /// A test's own request.
+    fn request_now(&mut self, target: ApplianceId, count: Option<u64>) -> Vec<OperationId> {
+        let (way, dice) = (self.random.within(WAY), self.random.bits());
+        self.request(None, target, count, way, dice)
+    }
+
     /// A test's own write; its number, for [`Self::is_acknowledged`].
     pub fn write(&mut self, target: ApplianceId) -> u64 {
-        self.request(None, target, false, 1)[0]
+        self.request_now(target, Some(1))[0]
     }
 
     /// A test's own writes, in one request.
     pub fn write_many(&mut self, target: ApplianceId, count: u64) {
-        self.request(None, target, false, count);
+        self.request_now(target, Some(count));
     }
 
     /// A test's own read.
     pub fn read(&mut self, target: ApplianceId) -> u64 {
-        self.request(None, target, true, 1)[0]
+        self.request_now(target, None)[0]
     }
 
     /// Whether that operation was done and its client told.
@@ -148,8 +169,8 @@ impl World {
         }
         entry.outcome = outcome;
         let (client, turn, target) = (entry.client, entry.turn, entry.target);
-        let think = self.random.within(self.options.think);
         let Some(index) = client else { return };
+        let think = self.client_plan.within(self.options.think);
         let client = &mut self.clients[index];
         if client.turn != turn || client.waits_for == 0 {
             return;
@@ -189,8 +210,50 @@ impl World {
         self.settle(operation, Outcome::Acknowledged);
     }
 
+    /// The command of a write.
+    pub(crate) fn command(&mut self, operation: OperationId) -> Bytes {
+        let revision = self.oracle.reference.revision();
+        let mut random = Random::new(self.operation_mut(operation).dice);
+        workload::encode(operation, &workload::draw(&mut random, operation, revision))
+    }
+
+    /// An entry is applied somewhere.
+    pub(crate) fn on_entry_applied(&mut self, id: ApplianceId, entry: &Entry, outcome: &Applied) {
+        match self.oracle.on_applied(id, entry, outcome) {
+            Ok(true) => self.on_first_applied(workload::operation_of(entry), entry.lsn),
+            Ok(false) => {}
+            Err(breach) => self.violate(breach),
+        }
+    }
+
+    /// The state of an appliance that has applied everything there is equals that of one that never crashed.
+    pub(crate) fn check_state(&mut self, id: ApplianceId) {
+        let Some(process) = &self.machines.get(id).process else { return };
+        if process.state.applied != self.oracle.end() {
+            return;
+        }
+        let digests = [&process.state.store, &self.oracle.reference].map(Store::state_digest);
+        match digests {
+            [Ok(held), Ok(right)] if held == right => {}
+            digests => self.violate(format!("data: {id} holds another state than the history gives: {digests:?}")),
+        }
+    }
+
+    /// What a read of the operation's key gives now.
+    pub(crate) fn answer(&mut self, id: ApplianceId, operation: OperationId) {
+        let key = workload::any_key(&mut Random::new(self.operation_mut(operation).dice));
+        let request = RangeRequest { key, ..RangeRequest::default() };
+        let Some(process) = &self.machines.get(id).process else { return };
+        let verdict = match process.state.store.range(&request) {
+            Ok(answer) => self.oracle.check_answer(id, &request, &answer),
+            Err(error) if self.machines.get(id).suspect => return self.fail(id, &error.to_string()),
+            Err(error) => Err(format!("data: {id} cannot read: {error}")),
+        };
+        self.require(verdict);
+    }
+
     /// A command enters the true history.
-    pub(crate) fn on_first_applied(&mut self, operation: OperationId, lsn: Lsn) {
+    fn on_first_applied(&mut self, operation: OperationId, lsn: Lsn) {
         let entry = self.operation_mut(operation);
         if let Some(other) = entry.lsn.replace(lsn) {
             return self.violate(format!("R1: operation {operation} is at LSN {other} and at LSN {lsn}"));

@@ -1,205 +1,191 @@
-//! An appliance's disk: what is durable, what is only written, and what a crash leaves of that.
+//! The disk under the real storage code: a file system in memory that knows what is durable.
 //!
-//! The own state is replaced atomically. Writes to the log become durable in order; a crash keeps some prefix of those
-//! under way, down to part of one append.
+//! Bytes are durable after a sync of their file, names after a sync of their directory. A killed process leaves everything
+//! it wrote to the next one, durable or not; a power cut keeps any part of what was not synced, sector by sector and name
+//! by name. Damage (a write that was acknowledged and never reached the medium, or another place of it; a flipped bit)
+//! shows when the memory of the machine does not cover it any more, and can be undone.
 
-use std::collections::VecDeque;
+mod bytes;
+mod damage;
+mod files;
 
-use duet_protocol::{ApplianceId, ClusterId, DiskId, Entry, Lsn, OwnState, Position, RecoveredLog, Stamp};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::random::Random;
+use bytes::Content;
+pub use damage::Mishap;
+use damage::Armed;
 
-/// A log: `base`, then dense entries.
+/// A disk. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Log {
-    pub base: Position,
-    pub entries: VecDeque<Entry>,
+pub struct SimDisk {
+    shared: Arc<Mutex<Shared>>,
 }
 
-impl Log {
-    pub fn last(&self) -> Position {
-        self.entries.back().map_or(self.base, Entry::position)
-    }
-
-    fn index(&self, lsn: Lsn) -> Option<usize> {
-        usize::try_from(lsn.0.checked_sub(self.base.lsn.0 + 1)?).ok()
-    }
-
-    pub fn get(&self, lsn: Lsn) -> Option<&Entry> {
-        self.entries.get(self.index(lsn)?)
-    }
-
-    /// The position at `lsn`, if it is not trimmed away.
-    pub fn at(&self, lsn: Lsn) -> Option<Position> {
-        if lsn == self.base.lsn { Some(self.base) } else { self.get(lsn).map(Entry::position) }
-    }
-
-    fn carry_out(&mut self, write: &LogWrite) {
-        match write {
-            LogWrite::Append(entries) => {
-                for entry in entries {
-                    assert!(entry.follows(&self.last()), "an append follows the log's last entry");
-                    self.entries.push_back(entry.clone());
-                }
-            }
-            LogWrite::Truncate(last) => {
-                let keep = self.index(last.next()).expect("truncation stays above the base");
-                self.entries.truncate(keep);
-            }
-            LogWrite::Trim(upto) => {
-                if let Some(index) = self.index(*upto) {
-                    self.base = self.entries[index].position();
-                    self.entries.drain(..=index);
-                }
-            }
-            LogWrite::Install(position) => *self = Self { base: *position, entries: VecDeque::new() },
-        }
-    }
+#[derive(Debug, Default)]
+struct Shared {
+    /// Raised whenever a process ends: its open files and locks are gone.
+    era: u64,
+    next_handle: u64,
+    /// Changes that are still carried out before the process is dead; `None`: it lives.
+    changes_left: Option<u64>,
+    /// Bytes of all files together that fit; `None`: no limit.
+    capacity: Option<u64>,
+    armed: Armed,
+    names: BTreeMap<PathBuf, Node>,
+    durable: BTreeMap<PathBuf, Node>,
+    unsynced: Vec<NameChange>,
 }
 
-/// One write to the log.
 #[derive(Clone, Debug)]
-pub enum LogWrite {
-    Append(Vec<Entry>),
-    Truncate(Lsn),
-    Trim(Lsn),
-    /// A whole copy takes the place of log and state.
-    Install(Position),
+enum Node {
+    Directory,
+    File(Arc<Mutex<Content>>),
 }
 
-/// One disk.
-#[derive(Clone, Debug)]
-pub struct Disk {
-    pub own: OwnState,
-    pub durable: Log,
-    /// As the running process sees it: with everything written.
-    pub written: Log,
-    /// The state machine's durable checkpoint.
-    pub checkpoint: Position,
-    /// Written, not durable; each with the generation that is current after it.
-    queue: VecDeque<(u64, LogWrite)>,
-    /// How many of them the sync under way covers; zero: none is under way.
-    syncing: usize,
-    generation: u64,
-}
-
-/// What a finished sync made durable.
 #[derive(Debug)]
-pub struct Synced {
-    pub generation: u64,
-    pub last: Lsn,
-    pub installed: Option<Position>,
-    pub fresh: Vec<Entry>,
+enum NameChange {
+    Set(PathBuf, Node),
+    Remove(PathBuf),
+    Rename(PathBuf, PathBuf, Node),
 }
 
-impl Disk {
-    pub fn blank(cluster: ClusterId, appliance: ApplianceId, disk: DiskId) -> Self {
-        Self::with_history(OwnState::blank(cluster, appliance, disk), Position::EMPTY)
-    }
+/// One thread at a time uses a world; a panic that is reported as a failure leaves nobody behind to be misled.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    /// A disk that holds the state at `position` and no log before it.
-    pub fn with_history(own: OwnState, position: Position) -> Self {
-        let log = Log { base: position, entries: VecDeque::new() };
-        Self {
-            own,
-            durable: log.clone(),
-            written: log,
-            checkpoint: position,
-            queue: VecDeque::new(),
-            syncing: 0,
-            generation: 0,
-        }
-    }
+fn dead() -> io::Error {
+    io::Error::other("the process is dead")
+}
 
-    pub fn write(&mut self, write: LogWrite, generation: Option<u64>) {
-        if let Some(generation) = generation {
-            assert!(generation >= self.generation, "generations never fall");
-            self.generation = generation;
-        }
-        self.written.carry_out(&write);
-        self.queue.push_back((self.generation, write));
-    }
-
-    /// Begins to sync all that is written. False: there is nothing, or a sync is under way.
-    pub fn begin_sync(&mut self) -> bool {
-        if self.syncing > 0 || self.queue.is_empty() {
-            return false;
-        }
-        self.syncing = self.queue.len();
-        true
-    }
-
-    pub fn end_sync(&mut self) -> Synced {
-        let mut synced =
-            Synced { generation: self.generation, last: Lsn::ZERO, installed: None, fresh: Vec::new() };
-        for _ in 0..core::mem::take(&mut self.syncing) {
-            let (generation, write) = self.queue.pop_front().expect("what is being synced is in the queue");
-            self.make_durable(&write);
-            synced.generation = generation;
-            match write {
-                LogWrite::Install(position) => synced.installed = Some(position),
-                LogWrite::Append(entries) => synced.fresh.extend(entries),
-                LogWrite::Truncate(_) | LogWrite::Trim(_) => {}
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<PathBuf, Node>) {
+        match self {
+            Self::Set(path, node) => {
+                names.insert(path.clone(), node.clone());
+            }
+            Self::Remove(path) => {
+                names.remove(path);
+            }
+            Self::Rename(from, to, node) => {
+                names.remove(from);
+                names.insert(to.clone(), node.clone());
             }
         }
-        synced.last = self.durable.last().lsn;
-        synced
     }
 
-    fn make_durable(&mut self, write: &LogWrite) {
-        self.durable.carry_out(write);
-        if let LogWrite::Install(position) = write {
-            self.checkpoint = *position;
+    fn is_in(&self, directory: &Path) -> bool {
+        match self {
+            Self::Set(path, _) | Self::Remove(path) => path.parent() == Some(directory),
+            Self::Rename(from, to, _) => from.parent() == Some(directory) || to.parent() == Some(directory),
         }
     }
+}
 
-    /// The process has ended: of what was not durable some prefix stays.
-    pub fn crash(&mut self, random: &mut Random) {
-        let mut whole = random.below(self.queue.len() as u64 + 1);
-        if random.chance(300) {
-            whole = 0;
-        }
-        for (_, write) in core::mem::take(&mut self.queue) {
-            if whole > 0 {
-                self.make_durable(&write);
-                whole -= 1;
-                continue;
+impl Default for SimDisk {
+    fn default() -> Self {
+        let root = BTreeMap::from([(PathBuf::from("/"), Node::Directory)]);
+        let shared = Shared { names: root.clone(), durable: root, ..Shared::default() };
+        Self { shared: Arc::new(Mutex::new(shared)) }
+    }
+}
+
+impl SimDisk {
+    /// From now on the process is dying: only so many changes more reach the disk.
+    pub fn cut_after(&self, changes: u64) {
+        lock(&self.shared).changes_left = Some(changes);
+    }
+
+    /// The process is dead: what it had open is closed. What it wrote stays, in memory or on the medium.
+    pub fn kill(&self) {
+        let mut shared = lock(&self.shared);
+        shared.era += 1;
+        shared.changes_left = None;
+        shared.armed.forget_failures();
+    }
+
+    /// The power fails: of what was not synced any part stays.
+    pub fn power_cut(&self, random: &mut Random) {
+        self.kill();
+        let mut shared = lock(&self.shared);
+        let mood = random.below(3);
+        for change in std::mem::take(&mut shared.unsynced) {
+            if mood == 0 || (mood == 1 && random.chance(500)) {
+                change.apply(&mut shared.durable);
             }
-            if let LogWrite::Append(mut entries) = write {
-                let kept = random.below(entries.len() as u64 + 1);
-                entries.truncate(usize::try_from(kept).expect("a length"));
-                self.durable.carry_out(&LogWrite::Append(entries));
+        }
+        shared.names = shared.durable.clone();
+        for content in shared.contents() {
+            lock(&content).power_cut(random);
+        }
+    }
+
+    /// How many bytes all files have.
+    pub fn used(&self) -> u64 {
+        lock(&self.shared).used()
+    }
+
+    /// No more than so many bytes fit from now on.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        lock(&self.shared).capacity = bytes;
+    }
+
+    /// Removes a file at once and for good, as nobody should.
+    pub fn destroy(&self, path: &Path) {
+        let mut shared = lock(&self.shared);
+        shared.names.remove(path);
+        shared.durable.remove(path);
+    }
+
+    /// Everything there is becomes durable.
+    pub fn sync_everything(&self) {
+        let mut shared = lock(&self.shared);
+        for change in std::mem::take(&mut shared.unsynced) {
+            change.apply(&mut shared.durable);
+        }
+        for content in shared.contents() {
+            lock(&content).sync(&mut Armed::default());
+        }
+    }
+}
+
+impl Shared {
+    fn contents(&self) -> Vec<Arc<Mutex<Content>>> {
+        let content = |node: &Node| match node {
+            Node::File(content) => Some(Arc::clone(content)),
+            Node::Directory => None,
+        };
+        self.names.values().filter_map(content).collect()
+    }
+
+    fn used(&self) -> u64 {
+        self.contents().iter().map(|content| lock(content).length() as u64).sum()
+    }
+
+    /// Whether a change is still carried out, and whether the process lives to hear of it.
+    fn begin_change(&mut self) -> io::Result<()> {
+        match &mut self.changes_left {
+            None => Ok(()),
+            Some(0) => Err(dead()),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
             }
-            break;
-        }
-        self.syncing = 0;
-        self.generation = 0;
-        self.written = self.durable.clone();
-        assert!(self.checkpoint.lsn >= self.durable.base.lsn, "the log reaches back to the checkpoint");
-    }
-
-    /// The last entries vanish, and with them the checkpoint that held them.
-    pub fn lose(&mut self, count: u64) {
-        let keep = self.durable.entries.len().saturating_sub(usize::try_from(count).expect("a small number"));
-        self.durable.entries.truncate(keep);
-        self.written = self.durable.clone();
-        if self.checkpoint.lsn > self.durable.last().lsn {
-            self.checkpoint = self.durable.base;
         }
     }
 
-    /// The log as a restarted process finds it.
-    pub fn recovered(&self) -> RecoveredLog {
-        let stamps = self
-            .durable
-            .entries
-            .iter()
-            .map(|entry| Stamp {
-                epoch: entry.epoch,
-                digest: entry.digest,
-                bytes: u32::try_from(entry.command.len()).expect("commands are small here"),
-            })
-            .collect();
-        RecoveredLog { base: self.durable.base, stamps }
+    fn change_name(&mut self, change: NameChange) -> io::Result<()> {
+        self.begin_change()?;
+        change.apply(&mut self.names);
+        self.unsynced.push(change);
+        Ok(())
+    }
+
+    fn has_room(&self, more: usize) -> bool {
+        more == 0 || self.capacity.is_none_or(|capacity| self.used() + more as u64 <= capacity)
     }
 }

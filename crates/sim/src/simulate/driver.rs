@@ -3,17 +3,16 @@
 
 use core::hash::Hash;
 
-use bytes::Bytes;
-
 use duet_protocol::{
-    ApplianceId, Effect, Input, Lsn, Message, ReadPermit, RoleName, WitnessRead, WitnessWrite,
+    ApplianceId, Effect, Epoch, Input, Lsn, Message, ReadPermit, RoleName, WitnessRead, WitnessWrite,
 };
 
 use super::clock::{MICRO, MILLI, SECOND, Time};
-use super::disk::LogWrite;
 use super::link::Packet;
-use super::machine::{OperationId, Work};
+use super::machine::{Arriving, OperationId, Work};
 use super::marks::Mark;
+use super::state;
+use super::storage::{Done, Failure, Job};
 use super::witness::{Answer, Ask, Fate, Request};
 use super::world::{Event, World};
 
@@ -39,7 +38,7 @@ impl World {
                 Work::Input(input) => input,
                 Work::Write(operations) => {
                     process.proposing.clone_from(&operations);
-                    Input::Propose(operations.into_iter().map(command).collect())
+                    Input::Propose(operations.into_iter().map(|operation| self.command(operation)).collect())
                 }
             };
             self.step(id, input);
@@ -53,13 +52,16 @@ impl World {
         let machine = self.machines.get_mut(id);
         let reading = machine.clock.read(now);
         let Some(process) = &mut machine.process else { return };
+        let life = process.life;
         (now, id, &input).hash(&mut self.events);
         let mut effects = Vec::new();
         process.core.step(reading, input, &mut effects);
         let before = process.status.clone();
         process.status = process.core.status();
         for effect in effects {
-            self.carry_out(id, effect);
+            if self.life_of(id) == Some(life) {
+                self.carry_out(id, effect);
+            }
         }
         self.observe(id, &before);
     }
@@ -83,28 +85,30 @@ impl World {
     fn carry_out(&mut self, id: ApplianceId, effect: Effect) {
         match effect {
             Effect::Append { generation, entries } => {
-                self.machines.get_mut(id).disk.write(LogWrite::Append(entries), Some(generation));
-                self.begin_sync(id);
+                self.push_job(id, Job::Append { generation, entries });
             }
             Effect::Truncate { generation, last } => {
                 self.marks.reach(Mark::TailCut);
                 self.note(|| format!("{id} truncates its log to LSN {last}"));
-                self.machines.get_mut(id).disk.write(LogWrite::Truncate(last), Some(generation));
-                self.begin_sync(id);
+                self.machines.get_mut(id).kept.begin_truncation(last);
+                self.push_job(id, Job::Truncate { generation, last });
             }
             Effect::InstallSnapshot { generation, position } => {
                 let verdict = self.oracle.on_installed(id, position);
                 self.require(verdict);
-                self.machines.get_mut(id).disk.write(LogWrite::Install(position), Some(generation));
-                self.begin_sync(id);
+                self.machines.get_mut(id).kept.begin_installation(position);
+                let copy = self.machines.get_mut(id).process.as_mut().and_then(|process| process.copy.take());
+                match copy {
+                    Some(copy) => self.push_job(id, Job::Install { generation, position, copy }),
+                    None => self.violate(format!("{id} wants to install a copy that was not received")),
+                }
             }
-            Effect::Trim { upto } => {
-                self.machines.get_mut(id).disk.write(LogWrite::Trim(upto), None);
-                self.begin_sync(id);
-            }
+            Effect::Trim { upto } => self.push_job(id, Job::Trim { upto }),
             Effect::SaveState(own) => {
                 let time = self.random.within(self.options.save);
-                if let Some(process) = &mut self.machines.get_mut(id).process {
+                let machine = self.machines.get_mut(id);
+                machine.kept.begin_save(&own);
+                if let Some(process) = &mut machine.process {
                     process.saving = Some(own);
                     let life = process.life;
                     self.schedule(time, Event::Saved { id, life });
@@ -112,15 +116,17 @@ impl World {
             }
             Effect::Send(message) => self.send(id, Packet::Message(message)),
             Effect::SendAppend { header, first, last } => {
-                let log = &self.machines.get(id).disk.written;
-                let entries: Option<Vec<_>> =
-                    (first.0..=last.0).map(|lsn| log.get(Lsn(lsn)).cloned()).collect();
-                if let Some(entries) = entries {
-                    for entry in &entries {
-                        let verdict = self.oracle.on_entry(entry);
-                        self.require(verdict);
+                let Some(process) = &self.machines.get(id).process else { return };
+                match process.storage.entries_to_send(first, last) {
+                    Err(failure) => self.fail(id, &failure),
+                    Ok(None) => {}
+                    Ok(Some(entries)) => {
+                        for entry in &entries {
+                            let verdict = self.oracle.on_entry(entry.position());
+                            self.require(verdict);
+                        }
+                        self.send(id, Packet::Message(Message::Append { header, entries }));
                     }
-                    self.send(id, Packet::Message(Message::Append { header, entries }));
                 }
             }
             Effect::SendSnapshot { epoch } => self.send_copy(id, epoch),
@@ -162,7 +168,7 @@ impl World {
             Effect::Stop => {
                 self.note(|| format!("{id} stops"));
                 self.check_left(id);
-                self.end_process(id, false);
+                self.finish_process(id);
             }
             Effect::Halt(why) => self.violate(format!("{id} halts: {why}")),
         }
@@ -191,9 +197,11 @@ impl World {
     // ---- the disk ----
 
     pub(crate) fn on_saved(&mut self, id: ApplianceId, life: u64) {
-        let Some(own) = self.process_of_mut(id, life).and_then(|process| process.saving.take()) else {
-            return;
-        };
+        let Some(process) = self.process_of_mut(id, life) else { return };
+        let Some(own) = process.saving.take() else { return };
+        if let Err(error) = process.storage.own.save(&own) {
+            return self.fail(id, &error.to_string());
+        }
         self.note(|| {
             let tent = own.tent.map_or_else(|| "none".into(), |tent| tent.to_string());
             format!(
@@ -201,7 +209,7 @@ impl World {
                 own.conf, own.max_epoch, own.parted
             )
         });
-        self.machines.get_mut(id).disk.own = own;
+        self.machines.get_mut(id).kept.saved();
         self.check_stored();
         // Always the next input after the effect.
         if let Some(process) = self.process_of_mut(id, life) {
@@ -214,39 +222,82 @@ impl World {
         }
     }
 
-    fn begin_sync(&mut self, id: ApplianceId) {
-        let range = self.machines.get(id).slow_disk.unwrap_or(self.options.fsync);
-        let time = self.random.within(range);
-        let machine = self.machines.get_mut(id);
-        let Some(life) = machine.process.as_ref().map(|process| process.life) else { return };
-        if machine.disk.begin_sync() {
-            self.schedule(time, Event::Synced { id, life });
+    fn push_job(&mut self, id: ApplianceId, job: Job) {
+        if let Some(process) = &mut self.machines.get_mut(id).process {
+            process.storage.push(job);
+            self.begin_jobs(id);
         }
     }
 
-    pub(crate) fn on_synced(&mut self, id: ApplianceId, life: u64) {
+    fn begin_jobs(&mut self, id: ApplianceId) {
+        let range = self.machines.get(id).slow_disk.unwrap_or(self.options.fsync);
+        let Some(process) = &mut self.machines.get_mut(id).process else { return };
+        if process.storage.take_jobs() {
+            let life = process.life;
+            let time = self.random.within(range);
+            self.schedule(time, Event::JobsDone { id, life });
+        }
+    }
+
+    /// The log's thread has done what it had taken; now it is seen on the disk.
+    pub(crate) fn on_jobs_done(&mut self, id: ApplianceId, life: u64) {
+        let Some(process) = self.process_of_mut(id, life) else { return };
+        let mut done = Vec::new();
+        let worked = process.storage.work_off(&mut process.state, &mut done);
+        for done in done {
+            let input = self.learn_done(id, done);
+            if let Some(input) = input {
+                self.input(id, input);
+            }
+        }
         if self.process_of(id, life).is_none() {
             return;
         }
-        let synced = self.machines.get_mut(id).disk.end_sync();
-        for entry in &synced.fresh {
-            let verdict = self.oracle.on_entry(entry);
-            self.require(verdict);
+        match worked {
+            Ok(()) => self.begin_jobs(id),
+            Err(failure) => self.fail(id, &failure),
         }
-        self.begin_sync(id);
-        if let Some(position) = synced.installed {
-            self.marks.reach(Mark::Copy);
-            if let Some(process) = self.process_of_mut(id, life) {
-                process.applied = position;
-                process.apply_target = position.lsn;
-                process.copy = None;
+    }
+
+    /// What has become durable, and what the core is told about it.
+    pub(crate) fn learn_done(&mut self, id: ApplianceId, done: Done) -> Option<Input> {
+        let kept = &mut self.machines.get_mut(id).kept;
+        match done {
+            Done::Written { generation, entries } => {
+                kept.written(&entries);
+                for entry in &entries {
+                    let verdict = self.oracle.on_entry(entry.position());
+                    self.require(verdict);
+                }
+                let lsn = entries.last().map(|entry| entry.lsn)?;
+                Some(Input::Flushed { generation, lsn })
             }
-            self.input(id, Input::SnapshotInstalled(position));
-            if synced.last == position.lsn {
-                return;
+            Done::Truncated { generation, lsn } => {
+                kept.truncated(lsn);
+                Some(Input::Flushed { generation, lsn })
+            }
+            Done::Trimmed => {
+                let base = self.machines.get(id).process.as_ref()?.storage.log.base();
+                self.machines.get_mut(id).kept.trimmed(base);
+                None
+            }
+            Done::Checkpointed(position) => {
+                kept.checkpointed(position);
+                Some(Input::Checkpointed(position.lsn))
+            }
+            Done::Installed(position) => {
+                kept.installed(position);
+                self.marks.reach(Mark::Copy);
+                let process = self.machines.get_mut(id).process.as_mut()?;
+                process.apply_target = process.apply_target.max(position.lsn);
+                // Their entries will never be applied one by one here.
+                for operation in core::mem::take(&mut process.writers).into_values() {
+                    self.tell_unknown(operation);
+                }
+                self.check_state(id);
+                Some(Input::SnapshotInstalled(position))
             }
         }
-        self.input(id, Input::Flushed { generation: synced.generation, lsn: synced.last });
     }
 
     // ---- the state machine ----
@@ -265,60 +316,106 @@ impl World {
     pub(crate) fn on_applied(&mut self, id: ApplianceId, life: u64) {
         let Some(process) = self.process_of_mut(id, life) else { return };
         process.applying = false;
-        let mut applied = process.applied;
-        while let Some(upto) = self.process_of(id, life).map(|process| process.apply_target)
-            && applied.lsn < upto
-        {
-            let Some(entry) = self.machines.get(id).disk.written.get(applied.lsn.next()).cloned() else {
-                return self.violate(format!("{id} is to apply LSN {}, which it lacks", applied.lsn.next()));
-            };
-            if !entry.follows(&applied) {
-                return self.violate(format!("S1: {id} applies LSN {} upon another history", entry.lsn));
-            }
-            let verdict = self.oracle.on_applied(id, &entry);
-            match verdict {
-                Ok(true) => self.on_first_applied(operation_of(&entry.command), entry.lsn),
-                Ok(false) => {}
-                Err(breach) => return self.violate(breach),
-            }
-            applied = entry.position();
-            let Some(process) = self.process_of_mut(id, life) else { return };
-            process.applied = applied;
-            if let Some(operation) = process.writers.remove(&entry.lsn) {
-                self.tell_acknowledged(operation, &entry);
-            }
+        match self.apply_committed(id) {
+            Ok(lsn) => self.input(id, Input::Applied(lsn)),
+            Err(failure) => self.fail(id, &failure),
         }
-        self.input(id, Input::Applied(applied.lsn));
     }
 
-    pub(crate) fn on_checkpoint(&mut self, id: ApplianceId, life: u64) {
-        let Some(process) = self.process_of(id, life) else { return };
-        let (applied, told) = (process.applied, process.status.applied);
+    /// Applies everything that is committed; where the state machine stands then.
+    pub(crate) fn apply_committed(&mut self, id: ApplianceId) -> Result<Lsn, Failure> {
+        loop {
+            let Some(process) = &mut self.machines.get_mut(id).process else { return Err("it is gone".into()) };
+            let applied = process.state.applied;
+            if applied.lsn >= process.apply_target {
+                process.state.compact_some();
+                return Ok(applied.lsn);
+            }
+            for entry in process.storage.entries_to_apply(applied.lsn.next(), process.apply_target)? {
+                let Some(process) = &mut self.machines.get_mut(id).process else { break };
+                if !entry.follows(&process.state.applied) {
+                    self.violate(format!("S1: {id} applies LSN {} upon another history", entry.lsn));
+                    return Err("another history".into());
+                }
+                let outcome = process.state.apply(&entry)?;
+                let writer = process.writers.remove(&entry.lsn);
+                self.on_entry_applied(id, &entry, &outcome);
+                if let Some(operation) = writer {
+                    self.tell_acknowledged(operation, &entry);
+                }
+            }
+        }
+    }
+
+    /// The checkpoint thread's timer.
+    pub(crate) fn on_checkpoint_due(&mut self, id: ApplianceId, life: u64) {
+        let takes = self.random.within(self.options.save);
         let next = self.random.within(self.options.checkpoint);
-        self.schedule(next, Event::Checkpoint { id, life });
-        // The state machine reports nothing newer than what the core has been told is applied.
-        if applied.lsn > told || applied.lsn <= self.machines.get(id).disk.checkpoint.lsn {
-            return;
+        let Some(process) = self.process_of_mut(id, life) else { return };
+        // A spare segment that cannot be made is only a warning.
+        let _ = process.storage.log.prepare_next();
+        if process.state.begin_checkpoint(&process.storage.state) {
+            self.schedule(takes, Event::CheckpointDone { id, life });
         }
-        if self.machines.get(id).disk.durable.at(applied.lsn) == Some(applied) {
-            self.machines.get_mut(id).disk.checkpoint = applied;
-            self.input(id, Input::Checkpointed(applied.lsn));
+        self.schedule(takes + next, Event::CheckpointDue { id, life });
+    }
+
+    pub(crate) fn on_checkpoint_done(&mut self, id: ApplianceId, life: u64) {
+        let Some(process) = self.process_of_mut(id, life) else { return };
+        match process.state.finish_checkpoint(&process.storage.state) {
+            Err(failure) => self.fail(id, &failure),
+            Ok(None) => {} // a copy was installed meanwhile
+            Ok(Some(position)) => {
+                let input = self.learn_done(id, Done::Checkpointed(position));
+                if let Some(input) = input {
+                    self.input(id, input);
+                }
+            }
         }
     }
 
-    fn send_copy(&mut self, id: ApplianceId, epoch: duet_protocol::Epoch) {
+    fn send_copy(&mut self, id: ApplianceId, epoch: Epoch) {
         let transfer = self.random.within((MILLI, 300 * MILLI));
         let up = self.link.open && *self.link.up.get(id);
         let connection = self.link.connection;
         let Some(process) = &mut self.machines.get_mut(id).process else { return };
-        let (life, position) = (process.life, process.applied);
+        let (position, rows) = match state::copy(&process.storage.state) {
+            Ok(copy) => copy,
+            Err(failure) => return self.fail(id, &failure),
+        };
+        let life = process.life;
         process.sending_copy = Some(connection);
         self.note(|| format!("{id} sends a copy at {position}"));
         self.schedule(transfer, Event::CopySent { id, life, connection });
         if up && !*self.link.cut.get(id) {
-            let packet = Packet::Copy { epoch, position };
+            let packet = Packet::Copy(Arriving { epoch, position, rows });
             let deliver = Event::Deliver { to: id.peer(), connection: Some(connection), packet };
             self.schedule(transfer.saturating_sub(MICRO), deliver);
+        }
+    }
+
+    /// A copy has arrived; it is made durable beside the state there is.
+    pub(crate) fn on_copy(&mut self, id: ApplianceId, copy: Arriving) {
+        let time = self.random.within(self.options.save);
+        let Some(process) = &mut self.machines.get_mut(id).process else { return };
+        if process.arriving.is_some() || process.copy.is_some() || process.storage.is_installing() {
+            return; // there is room for one
+        }
+        process.arriving = Some(copy);
+        let life = process.life;
+        self.schedule(time, Event::CopyStored { id, life });
+    }
+
+    pub(crate) fn on_copy_stored(&mut self, id: ApplianceId, life: u64) {
+        let Some(process) = self.process_of_mut(id, life) else { return };
+        let Some(copy) = process.arriving.take() else { return };
+        match process.storage.store_copy(&copy) {
+            Err(failure) => self.fail(id, &failure),
+            Ok(ready) => {
+                process.copy = Some(ready);
+                let Arriving { epoch, position, .. } = copy;
+                self.input(id, Input::SnapshotReceived { epoch, position });
+            }
         }
     }
 
@@ -426,7 +523,8 @@ impl World {
         if !machine.permit_holds(now) {
             return self.tell_refused(operation);
         }
-        let (life, lsn) = (process.life, process.applied.lsn);
+        let (life, lsn) = (process.life, process.state.applied.lsn);
+        self.answer(id, operation);
         // The permit is checked once more after the state was read, and that may be a long time later.
         let takes = if self.random.chance(50) { (MILLI, 300 * MILLI) } else { (MICRO, 100 * MICRO) };
         let takes = self.random.within(takes);
@@ -465,15 +563,6 @@ fn unknown(ask: &Ask) -> Answer {
         Ask::Read => Answer::Read(WitnessRead::Unknown),
         Ask::Create(_) | Ask::Swap { .. } => Answer::Written(WitnessWrite::Unknown),
     }
-}
-
-/// The command of an operation: its number, so that every command is another.
-pub(crate) fn command(operation: OperationId) -> Bytes {
-    Bytes::copy_from_slice(&operation.to_le_bytes())
-}
-
-fn operation_of(command: &Bytes) -> OperationId {
-    command.as_ref().try_into().map(OperationId::from_le_bytes).expect("a command of this world")
 }
 
 fn describe(ask: &Ask) -> String {

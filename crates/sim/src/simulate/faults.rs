@@ -3,34 +3,57 @@
 use duet_protocol::{ApplianceId, RoleName};
 
 use super::clock::{MILLI, SECOND, Time};
+use super::marks::Mark;
 use super::options::Fault;
+use super::random::Random;
+use super::schedule::{Scheduled, Step};
 use super::world::{Event, World};
 
 impl World {
-    /// Begins to inject the faults of this run's mixture; processes that end are started again.
+    /// Begins to inject the faults of this run's mixture, unless they are given; processes that end are started again.
     pub fn begin_faults(&mut self) {
         self.faulting = true;
         self.restarts = true;
-        let first = self.random.spread(self.options.fault_every);
-        self.schedule(first, Event::Fault);
+        if self.is_drawn {
+            let first = self.plan.spread(self.options.fault_every);
+            self.schedule(first, Event::Fault);
+        }
     }
 
     pub(crate) fn on_fault(&mut self) {
         if !self.faulting {
             return;
         }
-        let next = self.random.spread(self.options.fault_every);
+        let plan = &mut self.plan;
+        let next = plan.spread(self.options.fault_every);
+        let fault = plan.pick(&self.options.faults);
+        let id = plan.pick(&ApplianceId::ALL);
+        let lasts = plan.spread(self.options.fault_lasts);
+        let dice = plan.bits();
         self.schedule(next, Event::Fault);
-        let faults = self.options.faults.clone();
-        let fault = self.random.pick(&faults);
-        let id = self.random.pick(&ApplianceId::ALL);
-        let lasts = self.random.spread(self.options.fault_lasts);
-        if self.inject(fault, id, lasts) {
-            *self.faults.entry(fault).or_default() += 1;
+        self.perform(Step::Fault { fault, id, lasts, dice });
+    }
+
+    /// Does what the schedule wants, and remembers it.
+    pub(crate) fn perform(&mut self, step: Step) {
+        self.schedule_so_far.push(Scheduled { at: self.now, step });
+        match step {
+            Step::Fault { fault, id, lasts, dice } => {
+                self.note(|| format!("fault: {fault:?} of {id} for {} ms", lasts / MILLI));
+                if self.faulting && self.inject(fault, id, lasts, &mut Random::new(dice)) {
+                    *self.faults.entry(fault).or_default() += 1;
+                }
+            }
+            Step::Write { target, count, way, dice } => {
+                self.request(None, target, Some(count), way, dice);
+            }
+            Step::Read { target, way, dice } => {
+                self.request(None, target, None, way, dice);
+            }
         }
     }
 
-    fn inject(&mut self, fault: Fault, id: ApplianceId, lasts: Time) -> bool {
+    fn inject(&mut self, fault: Fault, id: ApplianceId, lasts: Time, dice: &mut Random) -> bool {
         let runs = self.machines.get(id).process.is_some();
         match fault {
             Fault::Crash => self.crash(id, false),
@@ -47,7 +70,7 @@ impl World {
             }
             Fault::Switchover => self.switchover(id),
             Fault::CutBothWays | Fault::CutOneWay => {
-                let noticed = self.random.chance(700);
+                let noticed = dice.chance(700);
                 for from in [id, id.peer()] {
                     if from == id || fault == Fault::CutBothWays {
                         self.cut(from, noticed);
@@ -91,6 +114,21 @@ impl World {
             }
         }
         runs
+    }
+
+    /// Whether the machine may be started with the disk as it is.
+    pub(crate) fn may_start(&mut self, id: ApplianceId) -> bool {
+        let _ = id;
+        true
+    }
+
+    /// The process does not start on what its disk holds.
+    pub(crate) fn on_refusal(&mut self, id: ApplianceId, why: &str) {
+        if !self.machines.get(id).suspect {
+            return self.violate(format!("storage: {id} refuses a healthy disk: {why}"));
+        }
+        self.marks.reach(Mark::DamageFound);
+        self.note(|| format!("{id} does not start: {why}"));
     }
 
     /// The machine stays down until every request it made is settled; then its disk is blank, or has lost writes.

@@ -1,10 +1,10 @@
 //! The connection between the two appliances: ordered, with latency, cut in one or both directions, broken and dialled
 //! anew. In a lossy world messages are also lost, doubled, and delivered past restarts and new connections.
 
-use duet_protocol::{ApplianceId, Epoch, Input, Message, PerAppliance, Position};
+use duet_protocol::{ApplianceId, Input, Message, PerAppliance};
 
 use super::clock::{MICRO, MILLI, Time};
-use super::machine::Work;
+use super::machine::{Arriving, Work};
 use super::marks::Mark;
 use super::world::{Event, World};
 
@@ -12,7 +12,7 @@ use super::world::{Event, World};
 #[derive(Clone, Debug)]
 pub(crate) enum Packet {
     Message(Message),
-    Copy { epoch: Epoch, position: Position },
+    Copy(Arriving),
 }
 
 /// The connection.
@@ -88,12 +88,7 @@ impl World {
         }
         match packet {
             Packet::Message(message) => self.input(to, Input::Message(message)),
-            Packet::Copy { epoch, position } => {
-                if let Some(process) = &mut self.machines.get_mut(to).process {
-                    process.copy = Some((epoch, position));
-                    self.input(to, Input::SnapshotReceived { epoch, position });
-                }
-            }
+            Packet::Copy(copy) => self.on_copy(to, copy),
         }
     }
 
@@ -223,7 +218,7 @@ impl World {
 /// One line for people.
 pub(crate) fn describe(packet: &Packet) -> String {
     match packet {
-        Packet::Copy { epoch, position } => format!("a copy at {position} under epoch {epoch}"),
+        Packet::Copy(copy) => format!("a copy at {} under epoch {}", copy.position, copy.epoch),
         Packet::Message(Message::Append { header, entries }) => format!(
             "append[{}] base {} previous {} entries {} committed {} last {}",
             header.conf,

@@ -3,9 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use duet_protocol::{Appliance, Epoch, Input, Lsn, OwnState, Position, ReadPermit, Status};
+use duet_storage::ReadySnapshot;
 
 use super::clock::{Clock, Time};
-use super::disk::Disk;
+use super::disk::SimDisk;
+use super::kept::Kept;
+use super::state::{Rows, StateMachine};
+use super::storage::Storage;
 
 /// A client's operation.
 pub type OperationId = u64;
@@ -18,6 +22,14 @@ pub enum Work {
     Write(Vec<OperationId>),
 }
 
+/// A copy of the peer's state on its way to this appliance's disk.
+#[derive(Clone, Debug)]
+pub struct Arriving {
+    pub epoch: Epoch,
+    pub position: Position,
+    pub rows: Rows,
+}
+
 /// A running process.
 #[derive(Debug)]
 pub struct Process {
@@ -26,6 +38,8 @@ pub struct Process {
     /// The core's own report after its last step.
     pub status: Status,
     pub inbox: VecDeque<Work>,
+    pub storage: Storage,
+    pub state: StateMachine,
     /// The own state being made durable; nothing is handled meanwhile.
     pub saving: Option<OwnState>,
     /// The driver handles nothing until then.
@@ -39,10 +53,10 @@ pub struct Process {
     pub proposing: Vec<OperationId>,
     pub apply_target: Lsn,
     pub applying: bool,
-    /// What the state machine holds.
-    pub applied: Position,
-    /// A received copy.
-    pub copy: Option<(Epoch, Position)>,
+    /// A copy that is being written.
+    pub arriving: Option<Arriving>,
+    /// A copy that is complete and waits for the core's word.
+    pub copy: Option<ReadySnapshot>,
     /// Of which connection a copy is being sent.
     pub sending_copy: Option<u64>,
     pub tick_at: Option<Time>,
@@ -54,15 +68,26 @@ pub struct Process {
 #[derive(Debug)]
 pub struct Machine {
     pub clock: Clock,
-    pub disk: Disk,
+    pub disk: SimDisk,
+    /// What it has said to be durable.
+    pub kept: Kept,
     pub process: Option<Process>,
     /// The time of one fsync while the disk is slow.
     pub slow_disk: Option<(Time, Time)>,
     /// It is being repaired: nobody starts the process.
     pub held_down: bool,
+    /// The disk was made to fail or to lie: the process may fail, and may miss what it had stored.
+    pub suspect: bool,
+    /// Where its log ended, durable or not, when the last process died.
+    pub last_written: Lsn,
 }
 
 impl Machine {
+    /// Whether the disk is wrong somewhere, or may come to be.
+    pub fn is_doubtful(&self) -> bool {
+        self.disk.is_doubtful()
+    }
+
     /// Whether the readers' permit holds at `now`, by the machine's own clock.
     pub fn permit_holds(&self, now: Time) -> bool {
         match self.process.as_ref().map(|process| process.permit) {
@@ -74,7 +99,7 @@ impl Machine {
 
     /// Where the log ends for all to see: in the process, else on the disk.
     pub fn position(&self) -> Position {
-        if self.process.is_some() { self.disk.written.last() } else { self.disk.durable.last() }
+        self.process.as_ref().map_or_else(|| self.kept.last(), |process| process.status.last)
     }
 
     /// The role, while there is a process.

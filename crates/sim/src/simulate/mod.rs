@@ -5,27 +5,40 @@
 //! One seed is one run. Each has a safety phase, with faults, and a liveness phase, in which everything is healed and the
 //! pair must converge. An oracle that sees everything judges every step.
 
+mod changes;
 mod clients;
 mod clock;
 mod digest;
 mod disk;
 mod driver;
 mod faults;
+mod kept;
+mod life;
 mod link;
 mod machine;
 mod marks;
 mod options;
 mod oracle;
 mod random;
+mod record;
 mod run;
+mod schedule;
+mod shrink;
+mod state;
+mod storage;
+mod tail;
 mod watch;
 mod witness;
+mod workload;
 mod world;
 
 pub use clock::{Clock, MICRO, MILLI, MOST_DRIFT, SECOND, Time};
 pub use marks::{Mark, Marks};
 pub use options::{Fault, Lossy, Options};
 pub use random::Random;
-pub use run::{Outcome, run, run_traced};
+pub use record::Record;
+pub use run::{Outcome, replay, replay_traced, run, run_traced};
+pub use schedule::{Scheduled, Step};
+pub use shrink::shrink;
 pub use witness::{Answer, Ask, Fate, Request};
 pub use world::{MessageFilter, Promotion, WitnessFilter, World};

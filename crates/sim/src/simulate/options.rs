@@ -50,6 +50,11 @@ impl Fault {
         Self::DiskLost,
         Self::ClockRate,
     ];
+
+    /// The fault of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|fault| format!("{fault:?}") == name)
+    }
 }
 
 /// How the two appliances' messages are mistreated beyond what an ordered connection allows, in parts per thousand.
@@ -104,6 +109,12 @@ pub struct Options {
     pub fault_lasts: (Time, Time),
     /// LSN of the history both appliances begin with, trimmed away: a blank disk needs a full copy.
     pub history: u64,
+    /// Size of the log's segments in bytes.
+    pub segment_bytes: u64,
+    /// Entries that the log keeps below its checkpoint; `None`: as many as the product does.
+    pub retain: Option<u64>,
+    /// Durable entries that are kept in memory.
+    pub tail: usize,
     /// How long the safety phase lasts.
     pub safety: Time,
 }
@@ -130,6 +141,9 @@ impl Options {
             faults: Vec::new(),
             fault_lasts: (SECOND, SECOND),
             history: 0,
+            segment_bytes: 256 << 10,
+            retain: None,
+            tail: 64,
             safety: 0,
         }
     }
@@ -187,6 +201,9 @@ impl Options {
             options.faults.push(Fault::Crash);
         }
         options.history = random.pick(&[0, 0, 1000]);
+        options.segment_bytes = random.pick(&[16 << 10, 64 << 10, 256 << 10]);
+        options.retain = Some(random.pick(&[20, 200, 1000]));
+        options.tail = random.pick(&[0, 20, 400]);
         options.safety = safety;
         options
     }

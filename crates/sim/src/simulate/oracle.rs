@@ -1,21 +1,28 @@
 //! What must hold whatever happens: S1-S4 and G2-G5 of docs/protocol.md, seen from outside with both appliances, their
 //! disks and the witness in view. It knows the one true history: every entry that any appliance ever applied.
 
+use core::hash::Hasher;
 use std::collections::BTreeMap;
 
+use duet_mvcc::{Applied, Event, EventKind, RangeRequest, RangeResponse, Response, Store};
 use duet_protocol::{ApplianceId, Conf, Digest, DiskId, Entry, Epoch, Lsn, Position};
 
 use super::clock::Time;
+use super::digest::Fold;
+use super::workload;
 
 /// A breach of a promise, in words.
 pub type Verdict = Result<(), String>;
 
 /// What the oracle remembers.
-#[derive(Debug)]
 pub struct Oracle {
     base: Position,
     /// The history above the base.
     truth: Vec<Position>,
+    /// What came of each entry of it.
+    outcomes: Vec<u64>,
+    /// The store that the whole history was applied to, without crash, checkpoint or restart.
+    pub reference: Store,
     /// Entries that were durable or sent anywhere (S3).
     entries: BTreeMap<(Lsn, Epoch), Digest>,
     /// Who appended in an epoch (S3).
@@ -33,10 +40,12 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    pub fn new(base: Position, conf: Conf) -> Self {
+    pub fn new(base: Position, conf: Conf, reference: Store) -> Self {
         Self {
             base,
             truth: Vec::new(),
+            outcomes: Vec::new(),
+            reference,
             entries: BTreeMap::new(),
             appenders: BTreeMap::new(),
             confs: BTreeMap::from([(conf.epoch(), conf)]),
@@ -56,25 +65,54 @@ impl Oracle {
         self.truth.get(index).copied()
     }
 
-    /// An appliance applies an entry. `Ok(true)`: it is the first to do so.
-    pub fn on_applied(&mut self, id: ApplianceId, entry: &Entry) -> Result<bool, String> {
-        let end = self.base.lsn.0 + self.truth.len() as u64;
-        if entry.lsn.0 == end + 1 {
-            let previous = self.truth.last().copied().unwrap_or(self.base);
-            if !entry.follows(&previous) {
+    /// Where the true history ends.
+    pub fn end(&self) -> Position {
+        self.truth.last().copied().unwrap_or(self.base)
+    }
+
+    /// An appliance has applied an entry. `Ok(true)`: it is the first to do so.
+    pub fn on_applied(&mut self, id: ApplianceId, entry: &Entry, outcome: &Applied) -> Result<bool, String> {
+        let end = self.end();
+        let is_first = entry.lsn == end.lsn.next();
+        if is_first {
+            if !entry.follows(&end) {
                 return Err(format!(
                     "S1: {id} applies LSN {}, which does not follow the true history",
                     entry.lsn
                 ));
             }
+            let right = self.reference.apply(&workload::command_of(entry)?);
             self.truth.push(entry.position());
-            return Ok(true);
+            self.outcomes.push(fold_outcome(&right));
         }
         match self.truth_at(entry.lsn) {
-            Some(known) if known == entry.position() => Ok(false),
-            known => Err(format!(
-                "S1: {id} applies LSN {} of epoch {}, but the true history has {known:?}",
-                entry.lsn, entry.epoch
+            Some(known) if known == entry.position() => {}
+            known => {
+                return Err(format!(
+                    "S1: {id} applies LSN {} of epoch {}, but the true history has {known:?}",
+                    entry.lsn, entry.epoch
+                ));
+            }
+        }
+        let index = usize::try_from(entry.lsn.0 - self.base.lsn.0 - 1).ok();
+        let right = index.and_then(|index| self.outcomes.get(index).copied());
+        if right != Some(fold_outcome(outcome)) {
+            return Err(format!("data: at LSN {} {id} gives another answer or other events", entry.lsn));
+        }
+        Ok(is_first)
+    }
+
+    /// What a reader was answered at some revision is what was there at that revision.
+    pub fn check_answer(&self, id: ApplianceId, request: &RangeRequest, answer: &RangeResponse) -> Verdict {
+        if answer.revision < self.reference.compacted_revision() {
+            return Ok(());
+        }
+        let then = RangeRequest { revision: answer.revision, ..request.clone() };
+        match self.reference.range(&then) {
+            Ok(right) if right.kvs == answer.kvs => Ok(()),
+            right => Err(format!(
+                "data: {id} answers {:?} at revision {}, right is {right:?}",
+                answer.kvs, answer.revision
             )),
         }
     }
@@ -119,12 +157,12 @@ impl Oracle {
     }
 
     /// An entry leaves an appliance or is durable there.
-    pub fn on_entry(&mut self, entry: &Entry) -> Verdict {
-        let known = *self.entries.entry((entry.lsn, entry.epoch)).or_insert(entry.digest);
-        if known == entry.digest {
+    pub fn on_entry(&mut self, entry: Position) -> Verdict {
+        let Position { lsn, epoch, digest } = entry;
+        if *self.entries.entry((lsn, epoch)).or_insert(digest) == digest {
             Ok(())
         } else {
-            Err(format!("S3: two different entries at LSN {} in epoch {}", entry.lsn, entry.epoch))
+            Err(format!("S3: two different entries at LSN {lsn} in epoch {epoch}"))
         }
     }
 
@@ -175,4 +213,43 @@ impl Oracle {
             self.newest
         ))
     }
+}
+
+/// What came of a command, in one number: revision, answer, events.
+fn fold_outcome(outcome: &Applied) -> u64 {
+    let mut fold = Fold::default();
+    fold.write_i64(outcome.revision);
+    match &outcome.result {
+        Err(error) => fold.write(error.to_string().as_bytes()),
+        Ok(Response::Put(put)) => fold.write_i64(put.prev_kv.as_ref().map_or(0, |before| before.mod_revision)),
+        Ok(Response::DeleteRange(delete)) => {
+            fold.write_i64(delete.deleted);
+            delete.prev_kvs.iter().for_each(|before| fold.write_i64(before.mod_revision));
+        }
+        Ok(Response::Txn(txn)) => fold.write(&[1, u8::from(txn.succeeded)]),
+        Ok(Response::Compact) => fold.write(&[2]),
+        Ok(Response::LeaseGrant { id, .. }) => fold.write_i64(*id),
+        Ok(Response::LeaseRevoke) => fold.write(&[3]),
+    }
+    for event in &outcome.events {
+        fold_event(&mut fold, event);
+    }
+    fold.value()
+}
+
+fn fold_event(fold: &mut Fold, event: &Event) {
+    let key_value = &event.key_value;
+    fold.write(&[u8::from(event.kind == EventKind::Put)]);
+    for number in [
+        event.revision.main,
+        event.revision.sub,
+        key_value.create_revision,
+        key_value.version,
+        key_value.lease,
+        i64::try_from(key_value.value.len()).unwrap_or(-1),
+    ] {
+        fold.write_i64(number);
+    }
+    fold.write(&key_value.key);
+    fold.write(key_value.value.get(..8).unwrap_or(&key_value.value));
 }

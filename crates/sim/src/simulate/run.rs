@@ -9,6 +9,7 @@ use super::clock::{MILLI, SECOND, Time};
 use super::marks::{Mark, Marks};
 use super::options::{Fault, Options};
 use super::random::Random;
+use super::record::Record;
 use super::world::World;
 
 /// What came of a run.
@@ -30,6 +31,8 @@ pub struct Outcome {
     pub faults: BTreeMap<Fault, u64>,
     /// The last events, when they were recorded.
     pub trace: Vec<String>,
+    /// Enough to have the run again.
+    pub record: Record,
 }
 
 /// Within this time after everything was healed the pair must have converged.
@@ -37,21 +40,32 @@ const CONVERGENCE: Time = 40 * SECOND;
 
 /// The run of a seed, with `safety` of simulated time under faults.
 pub fn run(seed: u64, safety: Time) -> Outcome {
-    play(seed, safety, false)
+    play(seed, safety, |_| {})
 }
 
 /// The same, with the last events recorded.
 pub fn run_traced(seed: u64, safety: Time) -> Outcome {
-    play(seed, safety, true)
+    play(seed, safety, World::record_trace)
 }
 
-fn play(seed: u64, safety: Time, traced: bool) -> Outcome {
+/// The run of a record.
+pub fn replay(record: &Record) -> Outcome {
+    play(record.seed, record.safety, |world| world.follow(&record.schedule))
+}
+
+/// The same, with all events recorded, and what each changes.
+pub fn replay_traced(record: &Record) -> Outcome {
+    play(record.seed, record.safety, |world| {
+        world.follow(&record.schedule);
+        world.record_everything();
+    })
+}
+
+fn play(seed: u64, safety: Time, prepare: impl FnOnce(&mut World)) -> Outcome {
     let mut random = Random::new(seed ^ 0xd0e7_d0e7);
     let options = Options::draw(&mut random, safety);
     let mut world = World::new(seed, options);
-    if traced {
-        world.record_trace();
-    }
+    prepare(&mut world);
     let played = catch_unwind(AssertUnwindSafe(|| {
         safety_phase(&mut world);
         liveness_phase(&mut world);
@@ -64,8 +78,8 @@ fn play(seed: u64, safety: Time, traced: bool) -> Outcome {
             .unwrap_or_else(|| "a panic without words".into());
         world.violate(format!("assertion: {why}"));
     }
+    let failure = world.violation.clone();
     Outcome {
-        failure: world.violation.clone(),
         simulated: world.now,
         digest: world.digest(),
         written: world.acknowledgements.len(),
@@ -73,6 +87,8 @@ fn play(seed: u64, safety: Time, traced: bool) -> Outcome {
         trace: world.trace(),
         marks: world.marks,
         faults: world.faults,
+        record: Record { seed, safety, failure: failure.clone(), schedule: world.schedule_so_far },
+        failure,
     }
 }
 
@@ -120,6 +136,9 @@ fn liveness_phase(world: &mut World) {
         world.violate(format!("liveness: a converged pair does not serve: {report}"));
     }
     world.check_equal();
+    for id in ApplianceId::ALL {
+        world.check_state(id);
+    }
 }
 
 impl World {

@@ -4,6 +4,7 @@
 use duet_protocol::entitlement::{self, Entitlement};
 use duet_protocol::{ApplianceId, LogIndex, Lsn, ReadPermit, RecoveredLog, RoleName, Status, WitnessRecord};
 
+use super::changes;
 use super::clock::{MILLI, SECOND};
 use super::marks::Mark;
 use super::witness::{Ask, Request};
@@ -19,6 +20,11 @@ impl World {
         let Some(process) = &self.machines.get(id).process else { return };
         let after = process.status.clone();
         let saving = process.saving.is_some();
+        if self.tells_changes() {
+            for change in changes::between(before, &after) {
+                self.note(|| format!("    {id}: {change}"));
+            }
+        }
         if !is_primary(before.role) && is_primary(after.role) {
             let epoch = after.own.conf.epoch();
             self.promotions.push(Promotion { at: self.now, id, epoch });
@@ -74,7 +80,7 @@ impl World {
             return;
         }
         let peer = self.machines.get(id.peer());
-        let own = &peer.disk.own;
+        let own = &peer.kept.own;
         if peer.process.as_ref().is_some_and(|process| is_primary(process.status.role)) {
             return; // deposed, and does not know yet: it can acknowledge nothing
         }
@@ -98,7 +104,7 @@ impl World {
     /// S4, and what is in force, by what is durable in the three places.
     pub(crate) fn check_stored(&mut self) {
         let [a, b] = ApplianceId::ALL.map(|id| {
-            let own = &self.machines.get(id).disk.own;
+            let own = &self.machines.get(id).kept.own;
             [Some(own.conf).filter(|conf| !conf.is_none()), own.tent]
         });
         // A record that was lost was stored all the same.
@@ -106,16 +112,12 @@ impl World {
         self.oracle.on_stored(&[a, b, witness]);
         let lsn = self.oracle.relied_upon();
         for id in ApplianceId::ALL {
-            let disk = &self.machines.get(id).disk;
-            let held = if lsn < disk.durable.base.lsn {
-                self.oracle.truth_at(lsn).filter(|_| disk.durable.base.lsn >= lsn)
-            } else {
-                disk.durable.at(lsn)
-            };
+            let kept = &self.machines.get(id).kept;
+            let held = if lsn < kept.base.lsn { self.oracle.truth_at(lsn) } else { kept.at(lsn) };
             if self.excused == Some(id) {
                 continue;
             }
-            let verdict = self.oracle.check_member(id, disk.own.disk, held);
+            let verdict = self.oracle.check_member(id, kept.own.disk, held);
             self.require(verdict);
         }
     }

@@ -2,22 +2,28 @@
 //! Nothing in it is left to chance but what its seeded generator draws, so the same seed gives the same run.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
+use duet_mvcc::{EmptySource, Store};
 use duet_protocol::{
-    Appliance, ApplianceId, ClusterId, Conf, DiskId, Epoch, Input, Lsn, Message, OwnState, PerAppliance,
-    Position, ReadPermit, RoleName, WitnessRecord,
+    ApplianceId, ClusterId, Conf, DiskId, Epoch, Input, Lsn, Message, OwnState, PerAppliance, Position,
+    RoleName, WitnessRecord,
 };
 
 use super::clients::{Client, Operation};
 use super::clock::{Clock, MILLI, SECOND, Time};
 use super::digest::Fold;
-use super::disk::Disk;
+use super::disk::SimDisk;
+use super::kept::Kept;
 use super::link::{Link, Packet};
-use super::machine::{Machine, OperationId, Process, Work};
-use super::marks::{Mark, Marks};
+use super::machine::{Machine, OperationId, Process};
+use super::marks::Marks;
 use super::options::{Fault, Options};
 use super::oracle::{Oracle, Verdict};
 use super::random::Random;
+use super::schedule::{Scheduled, Step};
+use super::state::{self, Rows};
+use super::storage;
 use super::witness::{Answer, Fate, Request, Witness};
 
 /// Something that will happen.
@@ -27,9 +33,11 @@ pub(crate) enum Event {
     Resume { id: ApplianceId, life: u64 },
     Start { id: ApplianceId },
     Saved { id: ApplianceId, life: u64 },
-    Synced { id: ApplianceId, life: u64 },
+    JobsDone { id: ApplianceId, life: u64 },
     Applied { id: ApplianceId, life: u64 },
-    Checkpoint { id: ApplianceId, life: u64 },
+    CheckpointDue { id: ApplianceId, life: u64 },
+    CheckpointDone { id: ApplianceId, life: u64 },
+    CopyStored { id: ApplianceId, life: u64 },
     Dial,
     Connected { id: ApplianceId, connection: u64 },
     Disconnected { id: ApplianceId, connection: u64 },
@@ -47,6 +55,7 @@ pub(crate) enum Event {
     ReadChecked { id: ApplianceId, life: u64, operation: OperationId, begun: Time, floor: Lsn, lsn: Lsn },
     ClientGivesUp { client: usize, turn: u64 },
     Fault,
+    Step(Step),
 }
 
 /// A test may have messages lost: false means lost.
@@ -72,8 +81,17 @@ pub struct World {
     pub now: Time,
     pub(crate) queue: BTreeMap<(Time, u64), Event>,
     sequence: u64,
-    lives: u64,
+    pub(crate) lives: u64,
+    /// What chance does to the pair.
     pub(crate) random: Random,
+    /// What is planned: faults and clients' requests have generators of their own, so that a schedule that is given instead
+    /// leaves chance as it was.
+    pub(crate) plan: Random,
+    pub(crate) client_plan: Random,
+    /// Faults and requests are drawn, not given.
+    pub(crate) is_drawn: bool,
+    /// What was done to the pair so far.
+    pub schedule_so_far: Vec<Scheduled>,
     /// The mixture of this run.
     pub options: Options,
     pub(crate) machines: PerAppliance<Machine>,
@@ -96,6 +114,7 @@ pub struct World {
     pub acknowledgements: Vec<Time>,
     pub(crate) events: Fold,
     trace: Option<VecDeque<String>>,
+    trace_lines: usize,
     /// The first breach of a promise.
     pub violation: Option<String>,
     pub(crate) message_filter: Option<MessageFilter>,
@@ -120,17 +139,27 @@ impl World {
         } else {
             Position { epoch: Epoch(1), lsn: Lsn(options.history), digest: duet_protocol::Digest([7; 16]) }
         };
+        let (rows, past) = if options.history == 0 {
+            (Rows::default(), Store::new(Arc::new(EmptySource)))
+        } else {
+            state::history(options.history)
+        };
         let mut machine = |id: ApplianceId| {
             let mut own = OwnState::blank(CLUSTER, id, *disks.get(id));
             own.conf = conf;
             own.max_epoch = conf.epoch();
             let drift = draw_drift(&mut random, options.drift);
+            let disk = SimDisk::default();
+            storage::make(&disk, &own, base, &rows, storage::options(options.segment_bytes));
             Machine {
                 clock: Clock::new(0, random.within((0, 100 * SECOND)), drift),
-                disk: Disk::with_history(own, base),
+                disk,
+                kept: Kept::new(own, base),
                 process: None,
                 slow_disk: None,
                 held_down: false,
+                suspect: false,
+                last_written: base.lsn,
             }
         };
         let machines = PerAppliance { a: machine(ApplianceId::A), b: machine(ApplianceId::B) };
@@ -150,12 +179,16 @@ impl World {
             sequence: 0,
             lives: 0,
             random,
+            plan: Random::new(seed ^ 0x00fa_0175),
+            client_plan: Random::new(seed ^ 0xc11e_0175),
+            is_drawn: true,
+            schedule_so_far: Vec::new(),
             machines,
             link: Link::default(),
             witness: Witness::new(Some(record)),
             witness_late: false,
             reading: false,
-            oracle: Oracle::new(base, conf),
+            oracle: Oracle::new(base, conf, past),
             clients,
             operations: Vec::new(),
             marks: Marks::default(),
@@ -165,6 +198,7 @@ impl World {
             acknowledgements: Vec::new(),
             events: Fold::default(),
             trace: None,
+            trace_lines: TRACE_LINES,
             violation: None,
             message_filter: None,
             witness_filter: None,
@@ -185,6 +219,26 @@ impl World {
         self.trace = Some(VecDeque::new());
     }
 
+    /// Keeps all events, and what each changes in the appliances.
+    pub fn record_everything(&mut self) {
+        self.trace = Some(VecDeque::new());
+        self.trace_lines = usize::MAX;
+    }
+
+    /// Whether changes of the appliances are told too.
+    pub(crate) const fn tells_changes(&self) -> bool {
+        self.trace_lines == usize::MAX
+    }
+
+    /// The given schedule is done instead of one that is drawn.
+    pub(crate) fn follow(&mut self, schedule: &[Scheduled]) {
+        self.is_drawn = false;
+        self.clients.clear();
+        for Scheduled { at, step } in schedule {
+            self.schedule_at(*at, Event::Step(*step));
+        }
+    }
+
     /// The last events.
     pub fn trace(&self) -> Vec<String> {
         self.trace.iter().flatten().cloned().collect()
@@ -192,7 +246,7 @@ impl World {
 
     pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
-            if trace.len() == TRACE_LINES {
+            if trace.len() >= self.trace_lines {
                 trace.pop_front();
             }
             let now = self.now;
@@ -266,9 +320,11 @@ impl World {
             Event::Resume { id, life } => self.on_resume(id, life),
             Event::Start { id } => self.start(id),
             Event::Saved { id, life } => self.on_saved(id, life),
-            Event::Synced { id, life } => self.on_synced(id, life),
+            Event::JobsDone { id, life } => self.on_jobs_done(id, life),
             Event::Applied { id, life } => self.on_applied(id, life),
-            Event::Checkpoint { id, life } => self.on_checkpoint(id, life),
+            Event::CheckpointDue { id, life } => self.on_checkpoint_due(id, life),
+            Event::CheckpointDone { id, life } => self.on_checkpoint_done(id, life),
+            Event::CopyStored { id, life } => self.on_copy_stored(id, life),
             Event::Dial => self.on_dial(),
             Event::Connected { id, connection } => self.on_connected(id, connection),
             Event::Disconnected { id, connection } => self.on_disconnected(id, connection),
@@ -290,6 +346,7 @@ impl World {
             }
             Event::ClientGivesUp { client, turn } => self.on_client_gives_up(client, turn),
             Event::Fault => self.on_fault(),
+            Event::Step(step) => self.perform(step),
         }
     }
 
@@ -306,94 +363,6 @@ impl World {
     }
 
     // ---- what is done to a machine ----
-
-    /// Starts the process, if it does not run.
-    pub fn start(&mut self, id: ApplianceId) {
-        let machine = self.machines.get_mut(id);
-        if machine.process.is_some() || machine.held_down {
-            return;
-        }
-        self.lives += 1;
-        let life = self.lives;
-        let now = machine.clock.read(self.now);
-        let disk = &machine.disk;
-        let core = Appliance::recover(life, disk.own.clone(), disk.recovered(), disk.checkpoint.lsn, now);
-        let status = core.status();
-        machine.process = Some(Process {
-            life,
-            core,
-            status,
-            inbox: VecDeque::new(),
-            saving: None,
-            stalled_until: None,
-            frozen: false,
-            permit: ReadPermit::No,
-            writers: BTreeMap::new(),
-            proposing: Vec::new(),
-            apply_target: disk.checkpoint.lsn,
-            applying: false,
-            applied: disk.checkpoint,
-            copy: None,
-            sending_copy: None,
-            tick_at: None,
-            leaving_since: None,
-        });
-        self.note(|| format!("{id} starts"));
-        let checkpoint = self.random.within(self.options.checkpoint);
-        self.schedule(checkpoint, Event::Checkpoint { id, life });
-        self.input(id, Input::Tick);
-    }
-
-    /// The process ends at once. What was not durable may be lost; with `power`, also what is on its way to the peer.
-    pub fn crash(&mut self, id: ApplianceId, power: bool) {
-        if self.machines.get(id).process.is_none() {
-            return;
-        }
-        self.note(|| format!("{id} crashes{}", if power { ", its power is cut" } else { "" }));
-        self.end_process(id, power);
-    }
-
-    pub(crate) fn end_process(&mut self, id: ApplianceId, power: bool) {
-        let Some(process) = self.machines.get_mut(id).process.take() else { return };
-        for operation in process.writers.values().chain(&process.proposing) {
-            self.tell_unknown(*operation);
-        }
-        for work in process.inbox {
-            if let Work::Write(operations) = work {
-                for operation in operations {
-                    self.tell_unknown(operation);
-                }
-            }
-        }
-        if let Some(own) = process.saving
-            && self.random.chance(500)
-        {
-            self.machines.get_mut(id).disk.own = own;
-        }
-        let before = self.machines.get(id).disk.written.last();
-        let machine = self.machines.get_mut(id);
-        machine.disk.crash(&mut self.random);
-        if machine.disk.durable.last() != before {
-            self.marks.reach(Mark::SyncLoss);
-        }
-        let fresh: Vec<_> =
-            self.machines.get(id).disk.durable.entries.iter().rev().take(64).cloned().collect();
-        for entry in fresh {
-            let verdict = self.oracle.on_entry(&entry);
-            self.require(verdict);
-        }
-        if power && self.random.chance(500) {
-            // Another boot, another clock.
-            let drift = draw_drift(&mut self.random, self.options.drift);
-            let reading = self.random.within((0, 100 * SECOND));
-            self.machines.get_mut(id).clock = Clock::new(self.now, reading, drift);
-        }
-        self.process_gone(id, power);
-        if self.restarts {
-            let lasts = self.random.spread(self.options.fault_lasts);
-            self.schedule(lasts, Event::Start { id });
-        }
-    }
 
     /// SIGTERM.
     pub fn soft_stop(&mut self, id: ApplianceId) {
@@ -435,31 +404,10 @@ impl World {
         }
     }
 
-    /// The disk is replaced by a blank one while the process is down.
-    pub fn replace_disk(&mut self, id: ApplianceId) {
-        let disk = DiskId(u128::from(self.random.bits()) << 32 | 1);
-        let machine = self.machines.get_mut(id);
-        assert!(machine.process.is_none(), "a disk is replaced while the process is down");
-        machine.disk = Disk::blank(CLUSTER, id, disk);
-        self.note(|| format!("{id} gets a blank disk"));
-    }
-
     /// Its fsyncs take this long, for a while.
     pub fn slow_disk(&mut self, id: ApplianceId, fsync: (Time, Time), lasts: Time) {
         self.machines.get_mut(id).slow_disk = Some(fsync);
         self.schedule(lasts, Event::DiskQuick { id });
-    }
-
-    /// The last `count` entries vanish from the disk, though they were reported durable, while the process is down.
-    pub fn lose_writes(&mut self, id: ApplianceId, count: u64) {
-        let machine = self.machines.get_mut(id);
-        assert!(machine.process.is_none(), "writes are lost while the process is down");
-        machine.disk.lose(count);
-        // Only a member has promised to hold anything.
-        if self.oracle.newest.has(id, self.own(id).disk) {
-            self.excused = Some(id);
-        }
-        self.note(|| format!("{id} has lost its last {count} entries"));
     }
 
     pub(crate) fn retune_clocks(&mut self) {
@@ -485,7 +433,7 @@ impl World {
 
     /// What is durable of the own state.
     pub fn own(&self, id: ApplianceId) -> &OwnState {
-        &self.machines.get(id).disk.own
+        &self.machines.get(id).kept.own
     }
 
     /// Where the log ends.
@@ -581,7 +529,7 @@ impl World {
     }
 }
 
-fn draw_drift(random: &mut Random, range: (i64, i64)) -> i64 {
+pub(crate) fn draw_drift(random: &mut Random, range: (i64, i64)) -> i64 {
     let span = u64::try_from(range.1 - range.0).expect("a range goes upwards");
     range.0 + i64::try_from(random.within((0, span))).expect("a small number")
 }

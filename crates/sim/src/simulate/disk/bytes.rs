@@ -1,0 +1,194 @@
+//! The bytes of one file: what is on the medium, and above that what only the machine's memory holds.
+
+use super::damage::{Armed, Injury, Misfortune};
+use crate::simulate::random::Random;
+
+/// Unit in bytes that the device writes as a whole.
+const SECTOR_BYTES: usize = 512;
+
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    /// What a machine finds that was just switched on.
+    medium: Vec<u8>,
+    /// Written and not synced, in order.
+    unsynced: Vec<Change>,
+    /// Believed to be on the medium, and wrong there; reads are answered from memory until that is given up.
+    cached: Vec<Write>,
+    /// Where the medium is wrong, and what should be there.
+    pub injuries: Vec<Injury>,
+    pub locked_by: Option<(u64, u64)>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Write {
+    pub offset: usize,
+    pub bytes: Box<[u8]>,
+    /// What will become of it when it is synced.
+    pub misfortune: Option<Misfortune>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write(Write),
+    Length(usize),
+}
+
+impl Write {
+    pub fn end(&self) -> usize {
+        self.offset + self.bytes.len()
+    }
+
+    pub fn touches(&self, other: &Self) -> bool {
+        self.offset < other.end() && other.offset < self.end()
+    }
+
+    pub fn apply(&self, bytes: &mut Vec<u8>) {
+        if bytes.len() < self.end() {
+            bytes.resize(self.end(), 0);
+        }
+        bytes[self.offset..self.end()].copy_from_slice(&self.bytes);
+    }
+
+    /// What of it lies in `buffer`, which begins at `start`.
+    fn overlay(&self, buffer: &mut [u8], start: usize) {
+        let (from, to) = (self.offset.max(start), self.end().min(start + buffer.len()));
+        if from < to {
+            buffer[from - start..to - start]
+                .copy_from_slice(&self.bytes[from - self.offset..to - self.offset]);
+        }
+    }
+}
+
+impl Content {
+    /// The length that a process sees.
+    pub fn length(&self) -> usize {
+        self.unsynced.iter().fold(self.medium.len(), |length, change| match change {
+            Change::Length(length) => *length,
+            Change::Write(write) => length.max(write.end()),
+        })
+    }
+
+    pub fn is_doubtful(&self) -> bool {
+        !self.injuries.is_empty() || !self.cached.is_empty()
+    }
+
+    pub fn medium_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.medium
+    }
+
+    pub fn read(&self, buffer: &mut [u8], offset: usize) -> usize {
+        let length = self.length();
+        let start = offset.min(length);
+        let count = buffer.len().min(length - start);
+        let buffer = &mut buffer[..count];
+        let there = self.medium.get(start..).unwrap_or(&[]);
+        let from_medium = count.min(there.len());
+        buffer[..from_medium].copy_from_slice(&there[..from_medium]);
+        buffer[from_medium..].fill(0);
+        for write in &self.cached {
+            write.overlay(buffer, start);
+        }
+        for change in &self.unsynced {
+            match change {
+                Change::Write(write) => write.overlay(buffer, start),
+                Change::Length(length) => {
+                    let kept = length.saturating_sub(start).min(count);
+                    buffer[kept..].fill(0);
+                }
+            }
+        }
+        count
+    }
+
+    pub fn write(&mut self, offset: usize, bytes: &[u8], misfortune: Option<Misfortune>) {
+        self.unsynced.push(Change::Write(Write { offset, bytes: bytes.into(), misfortune }));
+    }
+
+    pub fn set_length(&mut self, length: usize) {
+        self.unsynced.push(Change::Length(length));
+    }
+
+    /// Everything written goes to the medium, or whereto it is misled.
+    pub fn sync(&mut self, armed: &mut Armed) {
+        for change in std::mem::take(&mut self.unsynced) {
+            match change {
+                Change::Length(length) => {
+                    self.medium.resize(length, 0);
+                    self.cached.retain(|write| write.end() <= length);
+                    self.injuries.retain(|injury| injury.end() <= length);
+                }
+                Change::Write(write) => {
+                    self.cached.retain(|older| !older.touches(&write));
+                    self.injuries.retain(|injury| !injury.is_touched(&write));
+                    match write.misfortune {
+                        None => write.apply(&mut self.medium),
+                        Some(misfortune) => self.mislead(write, misfortune, armed),
+                    }
+                }
+            }
+        }
+    }
+
+    fn mislead(&mut self, write: Write, misfortune: Misfortune, armed: &mut Armed) {
+        let before = self.injuries.len();
+        misfortune.strike(&write, &mut self.medium, &mut self.injuries);
+        armed.struck(self.injuries.len() > before);
+        self.cached.push(write);
+    }
+
+    /// A failed sync: nothing was written, and nobody will try again; reads are answered from memory all the same.
+    pub fn fail_sync(&mut self) {
+        for change in std::mem::take(&mut self.unsynced) {
+            match change {
+                Change::Length(length) => self.medium.resize(length, 0),
+                Change::Write(write) => {
+                    if self.medium.len() < write.end() {
+                        self.medium.resize(write.end(), 0);
+                    }
+                    self.cached.push(write);
+                }
+            }
+        }
+    }
+
+    /// Memory is given up where it believes the medium to hold the same.
+    pub fn drop_cache(&mut self) {
+        self.cached.clear();
+    }
+
+    pub fn power_cut(&mut self, random: &mut Random) {
+        self.cached.clear();
+        self.locked_by = None;
+        if self.unsynced.is_empty() {
+            return;
+        }
+        let mood = random.below(4);
+        for change in std::mem::take(&mut self.unsynced) {
+            let stays = match mood {
+                0 => false,
+                1 => true,
+                _ => random.chance(500),
+            };
+            match change {
+                Change::Length(length) if stays => self.medium.resize(length, 0),
+                Change::Write(write) if stays => write.apply(&mut self.medium),
+                Change::Write(write) if mood == 3 => tear(&write, &mut self.medium, random),
+                Change::Length(_) | Change::Write(_) => {}
+            }
+        }
+    }
+}
+
+/// Each sector of the write reaches the medium or not.
+fn tear(write: &Write, medium: &mut Vec<u8>, random: &mut Random) {
+    let mut start = 0;
+    while start < write.bytes.len() {
+        let sector_end = (write.offset + start) / SECTOR_BYTES * SECTOR_BYTES + SECTOR_BYTES;
+        let end = write.bytes.len().min(sector_end - write.offset);
+        if random.chance(500) {
+            let bytes = write.bytes[start..end].into();
+            Write { offset: write.offset + start, bytes, misfortune: None }.apply(medium);
+        }
+        start = end;
+    }
+}
