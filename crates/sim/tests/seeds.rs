@@ -1,14 +1,14 @@
 //! A few hundred seeds of the simulation, and that a seed is a run: the same events, to the bit.
 
-use duet_sim::simulate::{Mark, Marks, SECOND, Time, run};
+use duet_sim::simulate::{Mark, Marks, Record, SECOND, Time, replay, run};
 
 /// Simulated seconds under faults in each run.
 const SAFETY: Time = 20 * SECOND;
 const SEEDS: u64 = 240;
 
-fn replay(seed: u64) -> String {
+fn command(seed: u64) -> String {
     let seconds = SAFETY / SECOND;
-    format!("cargo run --release -p duet-sim --bin simulate -- --seed {seed} --seconds {seconds}")
+    format!("cargo run --release -p duet-sim --bin simulate -- --seed {seed} --seconds {seconds} --trace")
 }
 
 /// The seeds of one of several tests that run side by side.
@@ -17,7 +17,7 @@ fn play(first: u64) -> Marks {
     for seed in (first..SEEDS).step_by(2) {
         let outcome = run(seed, SAFETY);
         if let Some(failure) = outcome.failure {
-            panic!("seed {seed}: {failure}\nreplay: {}", replay(seed));
+            panic!("seed {seed}: {failure}\nreplay: {}", command(seed));
         }
         marks.add(&outcome.marks);
     }
@@ -66,4 +66,20 @@ fn a_seed_is_a_run() {
         assert_eq!(one.written, two.written);
     }
     assert_ne!(run(3, SAFETY).digest, run(4, SAFETY).digest, "two seeds are two runs");
+}
+
+/// The record alone, through its text, gives the same run: nothing of the seed's own draws of faults and requests is needed.
+#[test]
+fn a_record_is_a_run() {
+    for seed in [3, 14, 159] {
+        let drawn = run(seed, SAFETY);
+        let record = Record::from_text(&drawn.record.to_text()).expect("a record that was just written");
+        assert!(record.schedule.len() > 20);
+        let again = replay(&record);
+        assert_eq!(again.digest, drawn.digest, "seed {seed} differs from its record");
+        assert_eq!(again.record, drawn.record);
+        let half = Record { schedule: record.schedule.iter().copied().step_by(2).collect(), ..record };
+        assert_eq!(replay(&half).failure, None, "a part of a run that keeps its promises keeps them too");
+        assert_ne!(replay(&half).digest, drawn.digest);
+    }
 }

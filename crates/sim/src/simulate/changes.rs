@@ -10,7 +10,8 @@ pub fn between(before: &Status, after: &Status) -> Vec<String> {
             changes.push(format!("{what} {old} -> {new}"));
         }
     };
-    let conf = |conf: Option<duet_protocol::Conf>| conf.map_or_else(|| "none".to_owned(), |conf| conf.to_string());
+    let conf =
+        |conf: Option<duet_protocol::Conf>| conf.map_or_else(|| "none".to_owned(), |conf| conf.to_string());
     compare("role", before.role.as_str().into(), after.role.as_str().into());
     compare("conf", before.own.conf.to_string(), after.own.conf.to_string());
     compare("tent", conf(before.own.tent), conf(after.own.tent));

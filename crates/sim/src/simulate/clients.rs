@@ -235,7 +235,9 @@ impl World {
         let digests = [&process.state.store, &self.oracle.reference].map(Store::state_digest);
         match digests {
             [Ok(held), Ok(right)] if held == right => {}
-            digests => self.violate(format!("data: {id} holds another state than the history gives: {digests:?}")),
+            digests => {
+                self.violate(format!("data: {id} holds another state than the history gives: {digests:?}"))
+            }
         }
     }
 

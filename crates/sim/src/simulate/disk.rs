@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::random::Random;
 use bytes::Content;
-pub use damage::Mishap;
 use damage::Armed;
+pub use damage::Mishap;
 
 /// A disk. Clones share it.
 #[derive(Clone, Debug)]
@@ -148,7 +148,7 @@ impl SimDisk {
             change.apply(&mut shared.durable);
         }
         for content in shared.contents() {
-            lock(&content).sync(&mut Armed::default());
+            lock(&content).sync();
         }
     }
 }

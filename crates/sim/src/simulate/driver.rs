@@ -325,7 +325,9 @@ impl World {
     /// Applies everything that is committed; where the state machine stands then.
     pub(crate) fn apply_committed(&mut self, id: ApplianceId) -> Result<Lsn, Failure> {
         loop {
-            let Some(process) = &mut self.machines.get_mut(id).process else { return Err("it is gone".into()) };
+            let Some(process) = &mut self.machines.get_mut(id).process else {
+                return Err("it is gone".into());
+            };
             let applied = process.state.applied;
             if applied.lsn >= process.apply_target {
                 process.state.compact_some();
@@ -388,7 +390,7 @@ impl World {
         self.note(|| format!("{id} sends a copy at {position}"));
         self.schedule(transfer, Event::CopySent { id, life, connection });
         if up && !*self.link.cut.get(id) {
-            let packet = Packet::Copy(Arriving { epoch, position, rows });
+            let packet = Box::new(Packet::Copy(Arriving { epoch, position, rows }));
             let deliver = Event::Deliver { to: id.peer(), connection: Some(connection), packet };
             self.schedule(transfer.saturating_sub(MICRO), deliver);
         }
@@ -440,16 +442,16 @@ impl World {
             _ if !self.witness.reached_by(from) && (fate == Fate::Normal || self.random.chance(500)) => {
                 return self.witness_unreachable(&request);
             }
-            Fate::Normal => return self.schedule(latency, Event::WitnessArrival(request)),
+            Fate::Normal => return self.schedule(latency, Event::WitnessArrival(Box::new(request))),
             Fate::Lost => {}
             Fate::Unanswered => {
                 let unanswered = Request { answered: false, ..request.clone() };
-                self.schedule(latency, Event::WitnessArrival(unanswered));
+                self.schedule(latency, Event::WitnessArrival(Box::new(unanswered)));
             }
             Fate::Late(delay) => {
                 // A late answer may even come, when the driver has no deadline of its own.
                 request.answered = writes && self.options.witness_deadline.is_none();
-                self.schedule(delay, Event::WitnessArrival(request.clone()));
+                self.schedule(delay, Event::WitnessArrival(Box::new(request.clone())));
             }
         }
         self.witness_times_out(&request);
@@ -459,7 +461,7 @@ impl World {
     fn witness_unreachable(&mut self, request: &Request) {
         if self.random.chance(500) {
             let (to, life, ticket) = (request.from, request.life, request.ticket);
-            let answer = unknown(&request.ask);
+            let answer = Box::new(unknown(&request.ask));
             self.schedule(MILLI, Event::WitnessAnswer { to, life, ticket, answer });
         } else {
             self.witness_times_out(request);
@@ -469,7 +471,7 @@ impl World {
     fn witness_times_out(&mut self, request: &Request) {
         if let Some(deadline) = self.options.witness_deadline {
             let (to, life, ticket) = (request.from, request.life, request.ticket);
-            let answer = unknown(&request.ask);
+            let answer = Box::new(unknown(&request.ask));
             self.schedule(deadline, Event::WitnessAnswer { to, life, ticket, answer });
         }
     }
@@ -489,7 +491,7 @@ impl World {
         }
         if request.answered && self.witness.reached_by(from) {
             let latency = self.random.within(self.options.witness_latency);
-            let (to, life, ticket) = (from, request.life, request.ticket);
+            let (to, life, ticket, answer) = (from, request.life, request.ticket, Box::new(answer));
             self.schedule(latency, Event::WitnessAnswer { to, life, ticket, answer });
         } else {
             self.witness_times_out(request);

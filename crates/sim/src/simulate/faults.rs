@@ -3,7 +3,7 @@
 use duet_protocol::{ApplianceId, RoleName};
 
 use super::clock::{MILLI, SECOND, Time};
-use super::marks::Mark;
+use super::disk::Mishap;
 use super::options::Fault;
 use super::random::Random;
 use super::schedule::{Scheduled, Step};
@@ -112,23 +112,26 @@ impl World {
                 self.retune_clocks();
                 return true;
             }
+            Fault::Flapping => {
+                let times = dice.within((2, 12));
+                for time in 0..times {
+                    let from = dice.pick(&ApplianceId::ALL);
+                    self.schedule(lasts * time / times, Event::Cut { from });
+                    self.schedule(lasts * (2 * time + 1) / (2 * times), Event::Uncut { from });
+                }
+                return true;
+            }
+            Fault::FailingSync => {
+                self.machines.get_mut(id).suspect = true;
+                self.machines.get(id).disk.arm(Mishap::FailSync, dice);
+            }
+            Fault::DiskFull => self.fill_disk(id, dice.below(128 << 10), lasts),
+            Fault::DroppedWrite => return self.damage(id, Some(Mishap::DropWrite), dice),
+            Fault::TornWrite => return self.damage(id, Some(Mishap::TearWrite), dice),
+            Fault::MisdirectedWrite => return self.damage(id, Some(Mishap::MisdirectWrite), dice),
+            Fault::FlippedBit => return self.damage(id, None, dice),
         }
         runs
-    }
-
-    /// Whether the machine may be started with the disk as it is.
-    pub(crate) fn may_start(&mut self, id: ApplianceId) -> bool {
-        let _ = id;
-        true
-    }
-
-    /// The process does not start on what its disk holds.
-    pub(crate) fn on_refusal(&mut self, id: ApplianceId, why: &str) {
-        if !self.machines.get(id).suspect {
-            return self.violate(format!("storage: {id} refuses a healthy disk: {why}"));
-        }
-        self.marks.reach(Mark::DamageFound);
-        self.note(|| format!("{id} does not start: {why}"));
     }
 
     /// The machine stays down until every request it made is settled; then its disk is blank, or has lost writes.
@@ -149,20 +152,25 @@ impl World {
             return;
         }
         self.machines.get_mut(id).held_down = false;
-        let peer = id.peer();
-        let settled = self.status(peer).is_some_and(|status| {
-            let conf = status.own.conf;
-            let serves = status.role == RoleName::Primary && status.pending.is_none();
-            let known = self.record().is_some_and(|record| record.conf == conf);
-            serves && known && self.own(peer).conf == conf && self.newest() == conf && conf.is_solo()
-        });
-        if settled && self.random.chance(500) {
+        let settled = self.can_do_without(id);
+        if settled && (self.machines.get(id).disk.is_injured() || self.random.chance(500)) {
             self.replace_disk(id);
         } else if settled {
             let count = self.random.within((1, 20));
             self.lose_writes(id, count);
         }
         self.start(id);
+    }
+
+    /// Whether the peer serves, by a configuration that nothing under way can change any more.
+    pub(crate) fn can_do_without(&self, id: ApplianceId) -> bool {
+        let peer = id.peer();
+        self.status(peer).is_some_and(|status| {
+            let conf = status.own.conf;
+            let serves = status.role == RoleName::Primary && status.pending.is_none();
+            let known = self.record().is_some_and(|record| record.conf == conf);
+            serves && known && self.own(peer).conf == conf && self.newest() == conf && conf.is_solo()
+        })
     }
 
     /// The witness's record is lost.
@@ -206,6 +214,7 @@ impl World {
     pub fn heal(&mut self) {
         self.note(|| "everything is healed".into());
         self.faulting = false;
+        self.healed_at = self.now;
         self.restarts = true;
         self.options.fault_lasts = (100 * MILLI, SECOND);
         self.options.lossy = None;
@@ -216,8 +225,7 @@ impl World {
         for id in ApplianceId::ALL {
             self.witness_back(Some(id));
             self.uncut(id);
-            self.machines.get_mut(id).slow_disk = None;
-            self.machines.get_mut(id).held_down = false;
+            self.mend(id);
             let now = self.now;
             if let Some(process) = &mut self.machines.get_mut(id).process
                 && process.stalled_until.is_some()

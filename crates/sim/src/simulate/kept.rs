@@ -104,7 +104,8 @@ impl Kept {
 
     pub fn installed(&mut self, position: Position) {
         let own_under_way = self.own_under_way.take();
-        *self = Self { own_under_way, truncations: self.truncations, ..Self::new(self.own.clone(), position) };
+        *self =
+            Self { own_under_way, truncations: self.truncations, ..Self::new(self.own.clone(), position) };
     }
 
     pub const fn checkpointed(&mut self, position: Position) {
@@ -120,7 +121,8 @@ impl Kept {
             return Ok(());
         }
         let sure = self.at(self.sure);
-        if sure.is_none_or(|sure| found.log.base.lsn > sure.lsn || found.log.position(sure.lsn) != Some(sure)) {
+        if sure.is_none_or(|sure| found.log.base.lsn > sure.lsn || found.log.position(sure.lsn) != Some(sure))
+        {
             return Err(format!(
                 "the log was durable up to LSN {}, and LSN {} to {} were found",
                 self.sure,

@@ -51,8 +51,13 @@ impl World {
             Err(why) => self.on_refusal(id, &why),
             Ok((state, storage, found)) => {
                 self.compare_with_kept(id, &found, state.applied);
-                if self.violation.is_none() {
+                if self.violation.is_some() {
+                    return;
+                }
+                if self.may_start(id) {
                     self.begin_process(id, storage, state, found);
+                } else {
+                    self.machines.get(id).disk.kill();
                 }
             }
         }
@@ -72,21 +77,15 @@ impl World {
         let machine = self.machines.get_mut(id);
         let fresh = machine.kept.last().lsn;
         machine.kept.learn(found.own.clone(), &found.log, applied);
-        let unreported: Vec<Position> =
-            (fresh.0 + 1..=last.lsn.0).filter_map(|lsn| found.log.position(duet_protocol::Lsn(lsn))).collect();
+        let unreported: Vec<Position> = (fresh.0 + 1..=last.lsn.0)
+            .filter_map(|lsn| found.log.position(duet_protocol::Lsn(lsn)))
+            .collect();
         for position in unreported {
             let verdict = self.oracle.on_entry(position);
             self.require(verdict);
         }
-        let Some(lost) = lost else { return };
-        if !self.machines.get(id).suspect {
-            return self.violate(format!("storage: {id} has lost what was durable: {lost}"));
-        }
-        self.marks.reach(Mark::LossUnnoticed);
-        self.note(|| format!("{id} starts and has not noticed that {lost}"));
-        // Only a member has promised to hold anything.
-        if self.oracle.newest.has(id, self.own(id).disk) {
-            self.excused = Some(id);
+        if let Some(lost) = lost {
+            self.on_unnoticed_loss(id, &lost);
         }
     }
 
@@ -263,6 +262,7 @@ impl World {
         storage::make(&machine.disk, &own, Position::EMPTY, &super::state::Rows::default(), options);
         machine.kept = Kept::new(own, Position::EMPTY);
         machine.suspect = false;
+        machine.waits_for_peer = false;
         self.note(|| format!("{id} gets a blank disk"));
     }
 

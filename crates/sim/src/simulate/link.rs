@@ -70,6 +70,7 @@ impl World {
     /// A packet goes its own way, bound to no connection.
     fn stray(&mut self, from: ApplianceId, packet: Packet, delay: (Time, Time)) {
         let delay = self.random.spread(delay);
+        let packet = Box::new(packet);
         self.schedule(delay, Event::Deliver { to: from.peer(), connection: None, packet });
     }
 
@@ -77,7 +78,7 @@ impl World {
         let latency = self.random.within(self.options.latency);
         let at = (self.now + latency).max(*self.link.last.get(from) + 1);
         *self.link.last.get_mut(from) = at;
-        let connection = Some(self.link.connection);
+        let (connection, packet) = (Some(self.link.connection), Box::new(packet));
         self.schedule_at(at, Event::Deliver { to: from.peer(), connection, packet });
     }
 

@@ -76,6 +76,8 @@ pub struct Machine {
     pub slow_disk: Option<(Time, Time)>,
     /// It is being repaired: nobody starts the process.
     pub held_down: bool,
+    /// It has lost its last writes and cannot know: it is started when its peer goes on without it.
+    pub waits_for_peer: bool,
     /// The disk was made to fail or to lie: the process may fail, and may miss what it had stored.
     pub suspect: bool,
     /// Where its log ended, durable or not, when the last process died.

@@ -66,7 +66,6 @@ marks! {
     WaitSilent = "an appliance waited for either of witness and peer",
     WaitAbsent = "an appliance waited because the witness had no record",
     WaitDamaged = "an appliance waited because its disk had lost writes",
-    WaitDiverged = "an appliance waited because its history is foreign",
     Converged = "the pair converged after all faults were healed",
 }
 

@@ -8,6 +8,7 @@
 mod changes;
 mod clients;
 mod clock;
+mod damage;
 mod digest;
 mod disk;
 mod driver;

@@ -4,56 +4,57 @@
 use super::clock::{MICRO, MILLI, MOST_DRIFT, SECOND, Time};
 use super::random::Random;
 
-/// Every kind of fault that can be injected at random.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Fault {
-    Crash,
-    PowerCut,
-    BothCrash,
-    SoftStop,
-    BothStop,
-    Switchover,
-    CutBothWays,
-    CutOneWay,
-    ConnectionReset,
-    Freeze,
-    DriverStall,
-    WitnessDown,
-    WitnessUnreachable,
-    WitnessLate,
-    WitnessWiped,
-    SlowDisk,
-    DiskLost,
-    ClockRate,
+macro_rules! faults {
+    ($($name:ident = $words:literal,)*) => {
+        /// Every kind of fault that can be injected at random.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        #[allow(missing_docs, reason = "the words are below")]
+        pub enum Fault { $($name,)* }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// What it is, for people.
+            pub const fn words(self) -> &'static str {
+                match self { $(Self::$name => $words,)* }
+            }
+        }
+    };
+}
+
+faults! {
+    Crash = "process killed",
+    PowerCut = "power cut",
+    BothCrash = "power cut on both at once",
+    SoftStop = "soft shutdown",
+    BothStop = "soft shutdown of both at once",
+    Switchover = "switchover",
+    CutBothWays = "link cut both ways",
+    CutOneWay = "link cut one way",
+    ConnectionReset = "connection reset",
+    Freeze = "process frozen",
+    DriverStall = "driver stalled, readers go on",
+    WitnessDown = "witness down",
+    WitnessUnreachable = "witness unreachable for one",
+    WitnessLate = "witness requests late, lost or unanswered",
+    WitnessWiped = "witness record lost",
+    SlowDisk = "slow fsync",
+    DiskLost = "disk replaced by a blank one, or its last writes lost",
+    ClockRate = "clock rates change",
+    Flapping = "flapping link",
+    FailingSync = "failing fsync",
+    DiskFull = "disk full",
+    DroppedWrite = "dropped write",
+    TornWrite = "torn write that was acknowledged",
+    MisdirectedWrite = "misdirected write",
+    FlippedBit = "flipped bit",
 }
 
 impl Fault {
-    /// All of them.
-    pub const ALL: [Self; 18] = [
-        Self::Crash,
-        Self::PowerCut,
-        Self::BothCrash,
-        Self::SoftStop,
-        Self::BothStop,
-        Self::Switchover,
-        Self::CutBothWays,
-        Self::CutOneWay,
-        Self::ConnectionReset,
-        Self::Freeze,
-        Self::DriverStall,
-        Self::WitnessDown,
-        Self::WitnessUnreachable,
-        Self::WitnessLate,
-        Self::WitnessWiped,
-        Self::SlowDisk,
-        Self::DiskLost,
-        Self::ClockRate,
-    ];
-
     /// The fault of this name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|fault| format!("{fault:?}") == name)
+        Self::ALL.iter().copied().find(|fault| format!("{fault:?}") == name)
     }
 }
 
@@ -192,7 +193,7 @@ impl Options {
         options.fault_lasts =
             random.pick(&[(MILLI, 500 * MILLI), (10 * MILLI, 5 * SECOND), (100 * MILLI, 20 * SECOND)]);
         let share = random.pick(&[150, 350, 600, 1000]);
-        for fault in Fault::ALL {
+        for fault in Fault::ALL.iter().copied() {
             if random.chance(share) {
                 options.faults.push(fault);
             }

@@ -221,7 +221,9 @@ fn fold_outcome(outcome: &Applied) -> u64 {
     fold.write_i64(outcome.revision);
     match &outcome.result {
         Err(error) => fold.write(error.to_string().as_bytes()),
-        Ok(Response::Put(put)) => fold.write_i64(put.prev_kv.as_ref().map_or(0, |before| before.mod_revision)),
+        Ok(Response::Put(put)) => {
+            fold.write_i64(put.prev_kv.as_ref().map_or(0, |before| before.mod_revision))
+        }
         Ok(Response::DeleteRange(delete)) => {
             fold.write_i64(delete.deleted);
             delete.prev_kvs.iter().for_each(|before| fold.write_i64(before.mod_revision));

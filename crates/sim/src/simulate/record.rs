@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written() {
         let fault = |fault| Step::Fault { fault, id: ApplianceId::B, lasts: 5, dice: u64::MAX };
-        let steps = Fault::ALL.into_iter().map(fault).chain([
+        let steps = Fault::ALL.iter().copied().map(fault).chain([
             Step::Write { target: ApplianceId::A, count: 3, way: 7, dice: 9 },
             Step::Read { target: ApplianceId::B, way: 1, dice: 2 },
         ]);

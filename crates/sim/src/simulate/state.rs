@@ -109,7 +109,8 @@ impl StateMachine {
 
     /// Freezes what has changed since the last checkpoint. `false`: nothing has, or one is being written.
     pub fn begin_checkpoint(&mut self, state: &StateStore) -> bool {
-        let unchanged = self.applied.lsn == state.applied().lsn && self.store.statistics().pending_deletes == 0;
+        let unchanged =
+            self.applied.lsn == state.applied().lsn && self.store.statistics().pending_deletes == 0;
         if unchanged || self.checkpoint.is_some() {
             return false;
         }
@@ -129,10 +130,6 @@ impl StateMachine {
         state.commit(&batch).map_err(words)?;
         self.store.finish_checkpoint();
         Ok(Some(applied))
-    }
-
-    pub const fn is_checkpointing(&self) -> bool {
-        self.checkpoint.is_some()
     }
 }
 
@@ -164,7 +161,10 @@ pub fn history(lsn: u64) -> (Rows, Store) {
         assert!(applied.result.is_ok(), "the past was valid");
     }
     let checkpoint = store.begin_checkpoint();
-    let rows =
-        checkpoint.puts.iter().map(|(key, value)| (Bytes::copy_from_slice(&key.to_key()), value.clone())).collect();
+    let rows = checkpoint
+        .puts
+        .iter()
+        .map(|(key, value)| (Bytes::copy_from_slice(&key.to_key()), value.clone()))
+        .collect();
     (Rows { rows, meta: Some(checkpoint.meta) }, store)
 }

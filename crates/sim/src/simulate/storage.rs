@@ -37,8 +37,14 @@ pub enum Job {
 /// What a job has made durable.
 #[derive(Debug)]
 pub enum Done {
-    Written { generation: u64, entries: Vec<Entry> },
-    Truncated { generation: u64, lsn: Lsn },
+    Written {
+        generation: u64,
+        entries: Vec<Entry>,
+    },
+    Truncated {
+        generation: u64,
+        lsn: Lsn,
+    },
     Trimmed,
     Installed(Position),
     /// A checkpoint that was under way had to be completed first.

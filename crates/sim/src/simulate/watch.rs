@@ -115,6 +115,9 @@ impl World {
             let kept = &self.machines.get(id).kept;
             let held = if lsn < kept.base.lsn { self.oracle.truth_at(lsn) } else { kept.at(lsn) };
             if self.excused == Some(id) {
+                if !self.oracle.newest.has(id, kept.own.disk) {
+                    self.excused = None;
+                }
                 continue;
             }
             let verdict = self.oracle.check_member(id, kept.own.disk, held);
@@ -243,7 +246,6 @@ impl World {
             ("holds no record", Mark::WaitAbsent),
             ("have lost writes", Mark::WaitDamaged),
             ("has lost writes", Mark::WaitDamaged),
-            ("is not this pair's data", Mark::WaitDiverged),
         ];
         // The more special ones come later: the last that fits.
         if let Some((_, mark)) = marks.iter().rev().find(|(words, _)| sentence.contains(words)) {

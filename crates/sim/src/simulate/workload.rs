@@ -38,7 +38,12 @@ fn put(random: &mut Random, operation: OperationId) -> PutRequest {
     let length = if random.chance(20) { random.within((500, 6_000)) } else { random.within((8, 60)) };
     let mut value = operation.to_le_bytes().to_vec();
     value.resize(usize::try_from(length).expect("a short value"), b'v');
-    PutRequest { key: any_key(random), value: value.into(), prev_kv: random.chance(200), ..PutRequest::default() }
+    PutRequest {
+        key: any_key(random),
+        value: value.into(),
+        prev_kv: random.chance(200),
+        ..PutRequest::default()
+    }
 }
 
 fn delete(random: &mut Random) -> DeleteRangeRequest {

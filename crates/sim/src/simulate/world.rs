@@ -41,15 +41,17 @@ pub(crate) enum Event {
     Dial,
     Connected { id: ApplianceId, connection: u64 },
     Disconnected { id: ApplianceId, connection: u64 },
-    Deliver { to: ApplianceId, connection: Option<u64>, packet: Packet },
+    Deliver { to: ApplianceId, connection: Option<u64>, packet: Box<Packet> },
     CopySent { id: ApplianceId, life: u64, connection: u64 },
+    Cut { from: ApplianceId },
     Uncut { from: ApplianceId },
-    WitnessArrival(Request),
-    WitnessAnswer { to: ApplianceId, life: u64, ticket: u64, answer: Answer },
+    WitnessArrival(Box<Request>),
+    WitnessAnswer { to: ApplianceId, life: u64, ticket: u64, answer: Box<Answer> },
     WitnessBack { id: Option<ApplianceId> },
     WitnessQuick,
     DiskQuick { id: ApplianceId },
     DiskBack { id: ApplianceId },
+    DiskFreed { id: ApplianceId },
     ClientActs { client: usize },
     ClientArrives { id: ApplianceId, operations: Vec<OperationId>, read: bool },
     ReadChecked { id: ApplianceId, life: u64, operation: OperationId, begun: Time, floor: Lsn, lsn: Lsn },
@@ -108,6 +110,7 @@ pub struct World {
     /// Faults injected.
     pub faults: BTreeMap<Fault, u64>,
     pub(crate) faulting: bool,
+    pub(crate) healed_at: Time,
     /// Every promotion so far.
     pub promotions: Vec<Promotion>,
     /// When each write was acknowledged.
@@ -158,6 +161,7 @@ impl World {
                 process: None,
                 slow_disk: None,
                 held_down: false,
+                waits_for_peer: false,
                 suspect: false,
                 last_written: base.lsn,
             }
@@ -194,6 +198,7 @@ impl World {
             marks: Marks::default(),
             faults: BTreeMap::new(),
             faulting: false,
+            healed_at: 0,
             promotions: Vec::new(),
             acknowledgements: Vec::new(),
             events: Fold::default(),
@@ -328,17 +333,23 @@ impl World {
             Event::Dial => self.on_dial(),
             Event::Connected { id, connection } => self.on_connected(id, connection),
             Event::Disconnected { id, connection } => self.on_disconnected(id, connection),
-            Event::Deliver { to, connection, packet } => self.on_delivery(to, connection, packet),
+            Event::Deliver { to, connection, packet } => self.on_delivery(to, connection, *packet),
             Event::CopySent { id, life, connection } => self.on_copy_sent(id, life, connection),
+            Event::Cut { from } => {
+                if self.faulting {
+                    self.cut(from, false);
+                }
+            }
             Event::Uncut { from } => self.uncut(from),
             Event::WitnessArrival(request) => self.on_witness_arrival(&request),
             Event::WitnessAnswer { to, life, ticket, answer } => {
-                self.on_witness_answer(to, life, ticket, answer);
+                self.on_witness_answer(to, life, ticket, *answer);
             }
             Event::WitnessBack { id } => self.witness_back(id),
             Event::WitnessQuick => self.witness_late = false,
             Event::DiskQuick { id } => self.machines.get_mut(id).slow_disk = None,
             Event::DiskBack { id } => self.on_disk_back(id),
+            Event::DiskFreed { id } => self.on_disk_freed(id),
             Event::ClientActs { client } => self.on_client(client),
             Event::ClientArrives { id, operations, read } => self.on_client_arrival(id, operations, read),
             Event::ReadChecked { id, life, operation, begun, floor, lsn } => {

@@ -1,6 +1,6 @@
 //! The bytes of one file: what is on the medium, and above that what only the machine's memory holds.
 
-use super::damage::{Armed, Injury, Misfortune};
+use super::damage::{Injury, Misfortune};
 use crate::simulate::random::Random;
 
 /// Unit in bytes that the device writes as a whole.
@@ -30,8 +30,13 @@ pub(super) struct Write {
 #[derive(Clone, Debug)]
 enum Change {
     Write(Write),
+    /// A large write of nothing but zeros, which new segments are made of: from, to.
+    Zeros(usize, usize),
     Length(usize),
 }
+
+/// Bytes from which on it is worth to look for zeros.
+const ZEROS_BYTES: usize = 16 << 10;
 
 impl Write {
     pub fn end(&self) -> usize {
@@ -65,6 +70,7 @@ impl Content {
         self.unsynced.iter().fold(self.medium.len(), |length, change| match change {
             Change::Length(length) => *length,
             Change::Write(write) => length.max(write.end()),
+            Change::Zeros(_, to) => length.max(*to),
         })
     }
 
@@ -91,6 +97,12 @@ impl Content {
         for change in &self.unsynced {
             match change {
                 Change::Write(write) => write.overlay(buffer, start),
+                Change::Zeros(from, to) => {
+                    let (from, to) = ((*from).max(start), (*to).min(start + count));
+                    if from < to {
+                        buffer[from - start..to - start].fill(0);
+                    }
+                }
                 Change::Length(length) => {
                     let kept = length.saturating_sub(start).min(count);
                     buffer[kept..].fill(0);
@@ -101,7 +113,12 @@ impl Content {
     }
 
     pub fn write(&mut self, offset: usize, bytes: &[u8], misfortune: Option<Misfortune>) {
-        self.unsynced.push(Change::Write(Write { offset, bytes: bytes.into(), misfortune }));
+        let change = if misfortune.is_none() && bytes.len() >= ZEROS_BYTES && is_zero(bytes) {
+            Change::Zeros(offset, offset + bytes.len())
+        } else {
+            Change::Write(Write { offset, bytes: bytes.into(), misfortune })
+        };
+        self.unsynced.push(change);
     }
 
     pub fn set_length(&mut self, length: usize) {
@@ -109,7 +126,7 @@ impl Content {
     }
 
     /// Everything written goes to the medium, or whereto it is misled.
-    pub fn sync(&mut self, armed: &mut Armed) {
+    pub fn sync(&mut self) {
         for change in std::mem::take(&mut self.unsynced) {
             match change {
                 Change::Length(length) => {
@@ -117,23 +134,28 @@ impl Content {
                     self.cached.retain(|write| write.end() <= length);
                     self.injuries.retain(|injury| injury.end() <= length);
                 }
+                Change::Zeros(from, to) => self.put_zeros(from, to),
                 Change::Write(write) => {
                     self.cached.retain(|older| !older.touches(&write));
                     self.injuries.retain(|injury| !injury.is_touched(&write));
                     match write.misfortune {
                         None => write.apply(&mut self.medium),
-                        Some(misfortune) => self.mislead(write, misfortune, armed),
+                        Some(misfortune) => {
+                            misfortune.strike(&write, &mut self.medium, &mut self.injuries);
+                            self.cached.push(write);
+                        }
                     }
                 }
             }
         }
     }
 
-    fn mislead(&mut self, write: Write, misfortune: Misfortune, armed: &mut Armed) {
-        let before = self.injuries.len();
-        misfortune.strike(&write, &mut self.medium, &mut self.injuries);
-        armed.struck(self.injuries.len() > before);
-        self.cached.push(write);
+    fn put_zeros(&mut self, from: usize, to: usize) {
+        let there = to.min(self.medium.len());
+        if from < there {
+            self.medium[from..there].fill(0);
+        }
+        self.medium.resize(to.max(self.medium.len()), 0);
     }
 
     /// A failed sync: nothing was written, and nobody will try again; reads are answered from memory all the same.
@@ -141,6 +163,7 @@ impl Content {
         for change in std::mem::take(&mut self.unsynced) {
             match change {
                 Change::Length(length) => self.medium.resize(length, 0),
+                Change::Zeros(_, to) => self.medium.resize(to.max(self.medium.len()), 0),
                 Change::Write(write) => {
                     if self.medium.len() < write.end() {
                         self.medium.resize(write.end(), 0);
@@ -172,8 +195,9 @@ impl Content {
             match change {
                 Change::Length(length) if stays => self.medium.resize(length, 0),
                 Change::Write(write) if stays => write.apply(&mut self.medium),
+                Change::Zeros(from, to) if stays => self.put_zeros(from, to),
                 Change::Write(write) if mood == 3 => tear(&write, &mut self.medium, random),
-                Change::Length(_) | Change::Write(_) => {}
+                Change::Length(_) | Change::Zeros(..) | Change::Write(_) => {}
             }
         }
     }
@@ -191,4 +215,8 @@ fn tear(write: &Write, medium: &mut Vec<u8>, random: &mut Random) {
         }
         start = end;
     }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }

@@ -35,8 +35,6 @@ pub(super) enum Misfortune {
 pub(super) struct Armed {
     fail_sync: bool,
     misfortune: Option<Misfortune>,
-    /// Writes that went wrong and left the medium wrong.
-    struck: u64,
 }
 
 /// A place where the medium is wrong.
@@ -65,10 +63,6 @@ impl Armed {
     /// What becomes of a write to this file.
     pub fn meets(&mut self, is_log: bool) -> Option<Misfortune> {
         if is_log { self.misfortune.take() } else { None }
-    }
-
-    pub fn struck(&mut self, harmful: bool) {
-        self.struck += u64::from(harmful);
     }
 
     pub fn is_any(&self) -> bool {
@@ -163,6 +157,11 @@ impl SimDisk {
         lock(&self.shared).contents().iter().any(|content| !lock(content).injuries.is_empty())
     }
 
+    /// Nothing more goes wrong.
+    pub fn disarm(&self) {
+        lock(&self.shared).armed.forget_failures();
+    }
+
     /// Everything on the medium is made right again.
     pub fn heal(&self) {
         let shared = lock(&self.shared);
@@ -173,11 +172,6 @@ impl SimDisk {
                     .apply(content.medium_mut());
             }
         }
-    }
-
-    /// Writes that went wrong so far.
-    pub fn struck(&self) -> u64 {
-        lock(&self.shared).armed.struck
     }
 }
 

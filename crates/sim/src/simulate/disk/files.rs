@@ -122,7 +122,7 @@ impl OpenFile {
             lock(&self.content).fail_sync();
             return Err(io::Error::other("the device reports an error"));
         }
-        lock(&self.content).sync(&mut shared.armed);
+        lock(&self.content).sync();
         Ok(())
     }
 }
