@@ -236,7 +236,7 @@ impl World {
         match digests {
             [Ok(held), Ok(right)] if held == right => {}
             digests => {
-                self.violate(format!("data: {id} holds another state than the history gives: {digests:?}"))
+                self.violate(format!("data: {id} holds another state than the history gives: {digests:?}"));
             }
         }
     }

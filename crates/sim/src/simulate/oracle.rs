@@ -222,7 +222,7 @@ fn fold_outcome(outcome: &Applied) -> u64 {
     match &outcome.result {
         Err(error) => fold.write(error.to_string().as_bytes()),
         Ok(Response::Put(put)) => {
-            fold.write_i64(put.prev_kv.as_ref().map_or(0, |before| before.mod_revision))
+            fold.write_i64(put.prev_kv.as_ref().map_or(0, |before| before.mod_revision));
         }
         Ok(Response::DeleteRange(delete)) => {
             fold.write_i64(delete.deleted);
