@@ -145,7 +145,7 @@ impl Appliance {
             applied,
             checkpointed: applied,
             role: Role::follower(now),
-            promise_until: now.after(limits::PROMISE),
+            promise_until: now.after(limits::PROMISE_MAX),
             peer: Peer::default(),
             witness: WitnessPort::default(),
             leaving: None,

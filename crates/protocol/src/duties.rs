@@ -55,12 +55,17 @@ impl Appliance {
         }
     }
 
-    /// Begins a witness procedure unless the last one was too short a time ago.
+    /// Begins a witness procedure unless the last one was too short a time ago. A look while the promise still runs does
+    /// not count against the attempt that follows it: that would keep a killed primary's writers waiting.
     pub(crate) fn ask_paced(&mut self, action: Action, pace: Duration, fx: &mut Vec<Effect>) {
         if self.witness.request.is_some() {
             return;
         }
-        let due = self.witness.asked.is_none_or(|asked| self.due(asked.after(pace)));
+        let due = match self.witness.asked {
+            None => true,
+            Some((Action::Look, _)) if action == Action::Take => true,
+            Some((_, asked)) => self.due(asked.after(pace)),
+        };
         if due && !self.act(action, fx) {
             self.due(self.now.after(limits::HEARTBEAT));
         }
@@ -72,8 +77,18 @@ impl Appliance {
         let Role::Primary(primary) = &self.role else { return };
         let next = primary.beat.after(limits::HEARTBEAT);
         if self.due(next) {
+            self.adapt_promise();
             self.send_heartbeat(fx);
             self.due(self.now.after(limits::HEARTBEAT));
+        }
+    }
+
+    /// Asks for a longer promise at once when answers take long, and for a shorter one little by little.
+    fn adapt_promise(&mut self) {
+        let Role::Primary(primary) = &mut self.role else { return };
+        if primary.proved != Instant::default() {
+            let wanted = limits::promise(primary.acknowledged.since(primary.proved));
+            primary.promise = wanted.max(primary.promise / 16 * 15);
         }
     }
 

@@ -23,8 +23,8 @@ pub(crate) struct WitnessPort {
     pub reachable: bool,
     /// It answered that it holds no record; the highest epoch known when that was first seen.
     pub absent: Option<Epoch>,
-    /// When the last request was begun.
-    pub asked: Option<Instant>,
+    /// What the last request was for, and when it was begun.
+    pub asked: Option<(Action, Instant)>,
     /// The highest revision ever seen: a refilled witness starts above it.
     highest_revision: u64,
 }
@@ -42,7 +42,7 @@ pub(crate) struct Request {
 impl WitnessPort {
     fn begin(&mut self, action: Action, record: Option<WitnessRecord>, now: Instant) -> u64 {
         self.ticket += 1;
-        self.asked = Some(now);
+        self.asked = Some((action, now));
         self.request = Some(Request { ticket: self.ticket, action, record, since: now });
         self.ticket
     }

@@ -222,5 +222,5 @@ impl Heartbeat {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a fraction of a second")]
-/// T in nanoseconds: an appliance's answer to what was sent that long ago gives no lease any more.
-const LONG_AGO: u64 = limits::PROMISE.as_nanos() as u64;
+/// T at the most, in nanoseconds: an appliance's answer to what was sent that long ago gives no lease any more.
+const LONG_AGO: u64 = limits::PROMISE_MAX.as_nanos() as u64;

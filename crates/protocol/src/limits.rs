@@ -2,18 +2,30 @@
 
 use crate::time::Duration;
 
-/// T: for how long an answered heartbeat binds the secondary not to begin. Long enough to bridge two lost heartbeats,
-/// short enough that a failover stays well below half a second.
-pub const PROMISE: Duration = Duration::from_millis(200);
+/// T, the least: for how long an answered heartbeat binds the secondary not to begin. When the primary's process is
+/// killed its connection ends at once, and this is nearly all that the secondary still has to wait for.
+pub const PROMISE: Duration = Duration::from_millis(90);
 
-/// What the promise is worth to the primary, counted from its own sending: 1 % less, because the clocks' rates may differ,
+/// T, the most: what a primary asks for when its peer is far away, and what an appliance that was restarted presumes
+/// to have promised. Below [`MISS`], or a missing primary would be suspected in vain.
+pub const PROMISE_MAX: Duration = Duration::from_millis(250);
+
+/// The promise to ask for at this round trip: the lease is counted from the sending, so it must outlast the way there and
+/// back and the pause until the next heartbeat's answer, both with room to spare.
+pub fn promise(round_trip: Duration) -> Duration {
+    (round_trip * 2 + HEARTBEAT * 3).clamp(PROMISE, PROMISE_MAX)
+}
+
+/// What a promise is worth to the primary, counted from its own sending: 1 % less, because the clocks' rates may differ,
 /// far beyond any crystal (0.01 %) and any NTP slewing (0.05 %).
-pub const LEASE: Duration = Duration::from_millis(198);
+pub fn lease(promise: Duration) -> Duration {
+    promise / 100 * 99
+}
 
-/// How often a primary sends an append, with or without entries. A quarter of the promise, so three may be lost.
-pub const HEARTBEAT: Duration = Duration::from_millis(50);
+/// How often a primary sends an append, with or without entries. Less than a quarter of the promise: three may be lost.
+pub const HEARTBEAT: Duration = Duration::from_millis(20);
 
-/// Silence of the peer after which it counts as missing. Above [`PROMISE`], or a missing primary would be suspected in vain.
+/// Silence of the peer after which it counts as missing. Above [`PROMISE_MAX`], or a missing primary would be suspected in vain.
 pub const MISS: Duration = Duration::from_millis(300);
 
 /// Silence after which a primary counts its secondary as missing. Before the secondary, in its turn, misses the primary

@@ -5,6 +5,7 @@
 
 use alloc::vec::Vec;
 
+use crate::time::Duration;
 use crate::{Conf, DiskId, Entry, Epoch, Instant, Lsn, Position};
 
 /// A message from one appliance to the other.
@@ -55,9 +56,11 @@ pub struct Heartbeat {
     pub life: u64,
     /// The primary's clock when it sent the append.
     pub sent: Instant,
+    /// For how long an answer binds the secondary, from its receipt; at most [`crate::limits::PROMISE_MAX`].
+    pub promise: Duration,
 }
 
-/// Answer to an append. It carries a promise: not to begin as primary for [`crate::limits::PROMISE`].
+/// Answer to an append. It carries a promise: not to begin as primary for the time that the append asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Acknowledge {
     /// Epoch of the configuration under which the entries were taken.

@@ -38,6 +38,7 @@ impl Appliance {
             peer_damaged: false,
             closing: None,
             copying: false,
+            promise: limits::PROMISE,
             beat: self.now,
             since: self.now,
         });
@@ -179,7 +180,7 @@ impl Appliance {
             previous: self.log.at(previous)?,
             committed: self.committed,
             last: self.log.last_lsn(),
-            heartbeat: Heartbeat { life: self.life, sent: self.now },
+            heartbeat: Heartbeat { life: self.life, sent: self.now, promise: primary.promise },
             disk: self.disk,
         })
     }
@@ -205,7 +206,8 @@ impl Appliance {
         primary.acknowledged = self.now;
         primary.follows = true;
         if !primary.offering {
-            primary.lease_until = primary.lease_until.max(answer.heartbeat.sent.after(limits::LEASE));
+            let Heartbeat { sent, promise, .. } = answer.heartbeat;
+            primary.lease_until = primary.lease_until.max(sent.after(limits::lease(promise)));
         }
         let mut copy = false;
         if let Some(retry) = answer.retry_from {
@@ -282,7 +284,7 @@ impl Appliance {
         self.peer.firm = None;
         self.peer.leaving = None;
         self.cut_dead_tail(&header, fx);
-        self.promise_until = self.promise_until.max(self.now.after(limits::PROMISE));
+        self.promise_until = self.promise_until.max(self.now.after(header.heartbeat.promise));
         self.hear_leader(&header);
         if self.is_installing() {
             return;

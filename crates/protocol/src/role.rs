@@ -1,6 +1,7 @@
 //! What an appliance holds only while it has a role. A change of role drops the old role's data, so nothing of it can be
 //! used by mistake: a proposal dies with the role that made it (P11), a lease with the primary that held it.
 
+use crate::time::Duration;
 use crate::{Conf, Heartbeat, Instant, Lsn, Position, Proposal};
 
 /// The volatile role. `Elect` has won its promotion and waits for its own promise to run out.
@@ -94,6 +95,8 @@ pub(crate) struct Primary {
     pub closing: Option<Instant>,
     /// A whole copy is being sent to the peer.
     pub copying: bool,
+    /// What it asks the secondary to promise: longer for one that is far away.
+    pub promise: Duration,
     /// When the last heartbeat went out.
     pub beat: Instant,
     /// When it began under this configuration.

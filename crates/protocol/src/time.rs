@@ -6,7 +6,7 @@ pub use core::time::Duration;
 ///
 /// The clock must go on while the machine is suspended (`CLOCK_BOOTTIME` on Linux), else a lease could outlive the
 /// peer's promise. Readings of two appliances are never compared; only their rates are assumed to be alike
-/// (see [`crate::limits::LEASE`]).
+/// (see [`crate::limits::lease`]).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Instant(pub u64);
 

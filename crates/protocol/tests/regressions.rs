@@ -50,7 +50,7 @@ impl Bench {
             log.iter().map(|entry| Stamp { epoch: entry.epoch, digest: entry.digest, bytes: 8 }).collect();
         let log = RecoveredLog { base: Position::EMPTY, stamps };
         let it = Appliance::recover(LIFE, own, log, Lsn(applied), Instant(0));
-        let now = Instant(0).after(limits::PROMISE);
+        let now = Instant(0).after(limits::PROMISE_MAX);
         Self { it, now, effects: Vec::new() }
     }
 
@@ -103,7 +103,7 @@ impl Bench {
         self.rules(Input::Message(Message::Acknowledge(Acknowledge {
             epoch: status.own.conf.epoch(),
             matched: Lsn(matched),
-            heartbeat: Heartbeat { life: LIFE, sent },
+            heartbeat: Heartbeat { life: LIFE, sent, promise: limits::PROMISE },
             retry_from: None,
             disk: *DISKS.get(status.appliance.peer()),
         })));
@@ -156,7 +156,7 @@ fn header(conf: Conf, previous: Position, last: u64) -> AppendHeader {
         previous,
         committed: Lsn(0),
         last: Lsn(last),
-        heartbeat: Heartbeat { life: 3, sent: Instant(1) },
+        heartbeat: Heartbeat { life: 3, sent: Instant(1), promise: limits::PROMISE },
         disk: *DISKS.get(conf.primary()),
     }
 }
@@ -343,7 +343,7 @@ fn an_overtaken_answer_does_not_make_a_sound_secondary_look_damaged() {
     bench.rules(Input::Message(Message::Acknowledge(Acknowledge {
         epoch: status.own.conf.epoch(),
         matched: Lsn(0),
-        heartbeat: Heartbeat { life: LIFE, sent: late },
+        heartbeat: Heartbeat { life: LIFE, sent: late, promise: limits::PROMISE },
         retry_from: Some(Lsn(1)),
         disk: DISKS.b,
     })));
@@ -450,7 +450,7 @@ fn a_blank_disk_in_an_old_ones_place_vouches_for_nothing() {
     let blank = OwnState::blank(ClusterId(9), A, SPARE);
     let log = RecoveredLog { base: Position::EMPTY, stamps: Vec::new() };
     let it = Appliance::recover(LIFE, blank, log, Lsn(0), Instant(0));
-    let mut bench = Bench { it, now: Instant(0).after(limits::PROMISE), effects: Vec::new() };
+    let mut bench = Bench { it, now: Instant(0).after(limits::PROMISE_MAX), effects: Vec::new() };
     let propose = |conf, base| Message::Propose(duet_protocol::Proposal { conf, base, position: None });
     let agrees =
         |bench: &Bench| bench.effects.iter().any(|it| matches!(it, Effect::Send(Message::Stored(_))));
@@ -484,4 +484,51 @@ fn a_peer_with_a_new_disk_is_no_reason_to_begin() {
     let status = bench.it.status();
     assert!(status.pending.is_none(), "{:?}", bench.effects);
     assert!(status.waiting.is_some_and(|why| why.contains("new data directory")));
+}
+
+#[test]
+fn a_look_while_the_promise_runs_does_not_delay_the_promotion() {
+    let log = entries(Position::EMPTY, 1, 2);
+    let mut bench = Bench::start(B, pair(1), &log, 2);
+    let beat = Message::Append { header: header(pair(1), end(&log), 2), entries: Vec::new() };
+    bench.rules(Input::PeerConnected);
+    bench.rules(Input::Message(beat));
+    // The primary's process is killed: the connection ends at once, the promise binds for a while yet.
+    bench.step(Input::PeerDisconnected);
+    bench.witness_says(&WitnessRead::Record(record(pair(1))));
+    bench.pass(limits::PROMISE);
+    let effects = bench.step(Input::Tick);
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::ReadWitness { .. })),
+        "the attempt begins as soon as the promise is over: {effects:?}"
+    );
+}
+
+#[test]
+fn a_peer_far_away_is_asked_for_a_longer_promise() {
+    let mut bench = paired_primary();
+    let round_trip = Duration::from_millis(80);
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        bench.pass(limits::HEARTBEAT);
+        let heartbeat = bench.step(Input::Tick).iter().find_map(|effect| match effect {
+            Effect::SendAppend { header, .. } => Some(header.heartbeat),
+            _ => None,
+        });
+        let Some(heartbeat) = heartbeat else { continue };
+        held.push(heartbeat.promise);
+        bench.pass(round_trip);
+        let status = bench.it.status();
+        bench.rules(Input::Message(Message::Acknowledge(Acknowledge {
+            epoch: status.own.conf.epoch(),
+            matched: status.last.lsn,
+            heartbeat,
+            retry_from: None,
+            disk: *DISKS.get(status.appliance.peer()),
+        })));
+    }
+    let (first, last) = (held[0], *held.last().unwrap());
+    assert!(first < last, "{first:?} {last:?}");
+    assert!(last > round_trip + limits::HEARTBEAT * 2 && last <= limits::PROMISE_MAX, "{last:?}");
+    assert!(bench.it.status().serves_reads, "although an answer takes nearly as long as the least promise");
 }

@@ -2,9 +2,11 @@
 //!
 //! An entry's LSN is not sent: entries are dense and follow the append's previous position.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use duet_protocol::{
-    Acknowledge, AppendHeader, Conf, Entry, Epoch, Firm, Heartbeat, Message, Position, Proposal,
+    Acknowledge, AppendHeader, Conf, Entry, Epoch, Firm, Heartbeat, Message, Position, Proposal, limits,
 };
 
 use super::fields::{Malformed, Reader, Writer};
@@ -154,10 +156,17 @@ fn read_some_conf(reader: &mut Reader) -> Result<Conf, Malformed> {
 fn write_heartbeat(writer: &mut Writer<'_>, heartbeat: &Heartbeat) {
     writer.u64(heartbeat.life);
     writer.instant(heartbeat.sent);
+    writer.u32(u32::try_from(heartbeat.promise.as_micros()).unwrap_or(u32::MAX));
 }
 
 fn read_heartbeat(reader: &mut Reader) -> Result<Heartbeat, Malformed> {
-    Ok(Heartbeat { life: reader.u64()?, sent: reader.instant()? })
+    let (life, sent) = (reader.u64()?, reader.instant()?);
+    let promise = Duration::from_micros(reader.u32()?.into());
+    // A restarted appliance presumes no more than this: a longer promise could be forgotten.
+    if promise > limits::PROMISE_MAX {
+        return Err(reader.malformed());
+    }
+    Ok(Heartbeat { life, sent, promise })
 }
 
 /// A frame on a connection that carries a whole copy.
@@ -249,7 +258,7 @@ mod tests {
         let position = Position { epoch: Epoch(3), lsn: Lsn(41), digest: Digest([3; 16]) };
         let first = Entry::following(&position, Epoch(5), Bytes::from_static(b"put"));
         let second = Entry::following(&first.position(), Epoch(5), Bytes::new());
-        let heartbeat = Heartbeat { life: 77, sent: Instant(123_456) };
+        let heartbeat = Heartbeat { life: 77, sent: Instant(123_456), promise: limits::PROMISE };
         let header = AppendHeader {
             conf,
             base: Lsn(40),

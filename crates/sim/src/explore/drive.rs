@@ -208,7 +208,7 @@ impl Drive<'_> {
                 self.node.checkpoint = it.applied;
                 self.feed(Input::Checkpointed(it.applied))?;
             }
-            Stimulus::Jump => self.feed_at(NOW.after(limits::PROMISE), Input::Tick)?,
+            Stimulus::Jump => self.feed_at(NOW.after(limits::PROMISE_MAX), Input::Tick)?,
             Stimulus::Crash | Stimulus::Stop => {
                 let own = self.node.own.clone();
                 self.crash(&own);
@@ -430,7 +430,7 @@ impl Drive<'_> {
             previous: Position::EMPTY,
             committed: it.committed,
             last: Lsn::ZERO,
-            heartbeat: Heartbeat { life: COPY, sent: NOW },
+            heartbeat: Heartbeat { life: COPY, sent: NOW, promise: limits::PROMISE },
             disk: status.own.disk,
         };
         Some(Message::Append { header, entries })

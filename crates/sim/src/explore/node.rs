@@ -232,7 +232,7 @@ pub fn is_copy(message: &Message) -> bool {
 /// A message without what only people and policy read, its sending moved by `late`.
 pub fn normal_message(message: &Message, late: bool) -> Message {
     let shift = |heartbeat: duet_protocol::Heartbeat| {
-        let past = if late { NOW.after(limits::PROMISE) } else { NOW };
+        let past = if late { NOW.after(limits::PROMISE_MAX) } else { NOW };
         heartbeat.moved(past, NOW)
     };
     match message {
