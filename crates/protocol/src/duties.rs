@@ -111,15 +111,18 @@ impl Appliance {
         let cut = self.peer.disconnected_since.filter(|_| !self.peer.connected);
         let missing =
             damaged || self.due(silent) || cut.is_some_and(|since| self.due(since.after(limits::LOST)));
-        if missing {
+        // Without a record there is nothing to take: a damaged secondary that is there is let go by agreement.
+        let by_agreement = damaged && self.peer.connected && self.witness.absent.is_some();
+        if missing && !by_agreement {
             self.ask_paced(Action::Take, limits::WITNESS_RETRY, fx);
-        } else if self.peer_is_leaving()
+        } else if by_agreement
+            || self.peer_is_leaving()
             || self.role.pending().is_some_and(|pending| pending.agreement == Agreement::Leave)
         {
             self.let_peer_go(fx); // once proposed it is seen through: the peer may hold the tent
         } else if self.role.pending().is_some() {
             self.press_rejoin(fx);
-        } else if self.witness.absent.is_some() && !self.may_refill() && !damaged {
+        } else if self.witness.absent.is_some() && !self.may_refill() {
             self.propose(Agreement::Rejoin, fx);
         }
     }
@@ -144,13 +147,13 @@ impl Appliance {
             None => {
                 self.propose(Agreement::Leave, fx);
             }
-            Some(pending) if self.due(pending.since.after(limits::MISS)) => {
-                self.ask_paced(Action::Take, limits::WITNESS_RETRY, fx);
-            }
             Some(pending) => {
                 if self.due(pending.sent.after(limits::PROPOSAL_RETRY)) {
                     self.resend(fx);
                     self.due(self.now.after(limits::PROPOSAL_RETRY));
+                }
+                if self.due(pending.since.after(limits::MISS)) {
+                    self.ask_paced(Action::Take, limits::WITNESS_RETRY, fx);
                 }
             }
         }

@@ -532,3 +532,25 @@ fn a_peer_far_away_is_asked_for_a_longer_promise() {
     assert!(last > round_trip + limits::HEARTBEAT * 2 && last <= limits::PROMISE_MAX, "{last:?}");
     assert!(bench.it.status().serves_reads, "although an answer takes nearly as long as the least promise");
 }
+
+#[test]
+fn a_damaged_secondary_is_let_go_by_agreement_while_the_witness_is_empty() {
+    let mut bench = paired_primary();
+    assert!(bench.attempt(Action::Look));
+    bench.witness_says(&WitnessRead::Absent);
+    // After a new connection it turns out to lack what it had acknowledged.
+    bench.rules(Input::PeerDisconnected);
+    bench.rules(Input::PeerConnected);
+    bench.pass(limits::HEARTBEAT);
+    let (status, sent) = (bench.it.status(), bench.now);
+    bench.rules(Input::Message(Message::Acknowledge(Acknowledge {
+        epoch: status.own.conf.epoch(),
+        matched: Lsn(0),
+        heartbeat: Heartbeat { life: LIFE, sent, promise: limits::PROMISE },
+        retry_from: Some(Lsn(1)),
+        disk: DISKS.b,
+    })));
+    bench.step(Input::Tick);
+    let pending = bench.it.status().pending;
+    assert!(pending.is_some_and(|conf| conf.is_solo()), "{pending:?} {:?}", bench.effects);
+}
