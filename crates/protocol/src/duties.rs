@@ -147,6 +147,11 @@ impl Appliance {
             None => {
                 self.propose(Agreement::Leave, fx);
             }
+            // The peer knows of a higher epoch and will not agree to this one any more.
+            Some(pending) if self.own.max_epoch > pending.conf().epoch() => {
+                self.cancel(fx);
+                self.propose(Agreement::Leave, fx);
+            }
             Some(pending) => {
                 if self.due(pending.sent.after(limits::PROPOSAL_RETRY)) {
                     self.resend(fx);

@@ -553,4 +553,45 @@ fn a_damaged_secondary_is_let_go_by_agreement_while_the_witness_is_empty() {
     bench.step(Input::Tick);
     let pending = bench.it.status().pending;
     assert!(pending.is_some_and(|conf| conf.is_solo()), "{pending:?} {:?}", bench.effects);
+/// What a primary has proposed in its last step.
+fn proposed(bench: &Bench) -> Option<Conf> {
+    bench.effects.iter().find_map(|effect| match effect {
+        Effect::Send(Message::Propose(proposal)) => Some(proposal.conf),
+        _ => None,
+    })
+}
+
+/// The offer to let the peer go was lost, and the witness does not answer: it must be made again for as long as it takes, since
+/// it is never taken back.
+#[test]
+fn letting_the_peer_go_is_proposed_again_and_again() {
+    let mut bench = paired_primary();
+    bench.step(Input::Message(Message::Leave));
+    let first = proposed(&bench).expect("it lets the peer go");
+    for _ in 0..5 {
+        bench.pass(limits::MISS);
+        let sent = bench.now;
+        bench.acknowledged(2, sent);
+        bench.step(Input::Tick);
+        assert_eq!(proposed(&bench), Some(first), "{:?}", bench.effects);
+    }
+}
+
+/// The peer knows of a higher epoch, so it refuses the offer: another is made above it.
+#[test]
+fn letting_the_peer_go_goes_above_the_epochs_the_peer_knows() {
+    let mut bench = paired_primary();
+    bench.step(Input::Message(Message::Leave));
+    assert!(proposed(&bench).is_some());
+    bench.step(Input::Message(Message::Firm(Firm {
+        conf: pair(1),
+        max_epoch: Epoch(20),
+        position: Position::EMPTY,
+        disk: DISKS.b,
+        leaving: true,
+        damaged: false,
+        joined: true,
+    })));
+    let second = proposed(&bench).expect("it is proposed anew");
+    assert!(second.epoch() > Epoch(20) && second.is_solo(), "{second}");
 }
