@@ -553,6 +553,8 @@ fn a_damaged_secondary_is_let_go_by_agreement_while_the_witness_is_empty() {
     bench.step(Input::Tick);
     let pending = bench.it.status().pending;
     assert!(pending.is_some_and(|conf| conf.is_solo()), "{pending:?} {:?}", bench.effects);
+}
+
 /// What a primary has proposed in its last step.
 fn proposed(bench: &Bench) -> Option<Conf> {
     bench.effects.iter().find_map(|effect| match effect {

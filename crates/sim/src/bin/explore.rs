@@ -1,10 +1,12 @@
 //! Explores the pair protocol: `explore [--writes N] [--crashes N] [--softs N] [--leaves N] [--attempts N] [--late N] [--reconnects N]
-//! [--reads N] [--notes N] [--losses N] [--messages N] [--first | --solo | --down] [--checkpoints] [--trims] [--keep-all] [--tamper NAME] [--seconds N] [--states N] [--all N] [--walks N --seed N] [--ways-out N]`.
+//! [--reads N] [--notes N] [--losses N] [--foreigns N] [--inits N] [--damages N] [--blanks N] [--messages N] [--empty | --first | --solo | --down] [--checkpoints] [--trims] [--keep-all] [--tamper NAME] [--seconds N] [--states N] [--all N] [--walks N --seed N] [--ways-out N]`, or `explore quick`, `explore deep` (the lists in campaign.rs, two searches at a time; `--seconds` and
+//! `--states` bound each, `--ways-out` the situations tried).
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use duet_sim::explore::{Bounds, Limits, Report, Search, Start, Tamper};
+use duet_sim::explore::{Bounds, Campaign, DEEP, Limits, QUICK, Report, Search, Start, Tamper};
 
 struct Options {
     bounds: Bounds,
@@ -15,6 +17,7 @@ struct Options {
     ways_out: usize,
     tamper: Option<Tamper>,
     keeps_all: bool,
+    campaigns: Option<&'static [Campaign]>,
 }
 
 fn options() -> Result<Options, String> {
@@ -27,11 +30,17 @@ fn options() -> Result<Options, String> {
         ways_out: 0,
         tamper: None,
         keeps_all: false,
+        campaigns: None,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         if word == "--first" {
             options.start = Start::First;
+            continue;
+        }
+        if word == "quick" || word == "deep" {
+            options.campaigns = Some(if word == "deep" { DEEP } else { QUICK });
+            options.limits.progress = false;
             continue;
         }
         if word == "--empty" {
@@ -110,6 +119,31 @@ fn memory() -> String {
     peak.trim().to_string()
 }
 
+/// The campaigns of a list, two at a time; prints a row for each.
+fn campaigns(list: &'static [Campaign], limits: &Limits, ways_out: usize) -> ExitCode {
+    println!(
+        "| campaign | states | depth | seconds | states/s | ways out | found |\n|---|---|---|---|---|---|---|"
+    );
+    let next = AtomicUsize::new(0);
+    let found = AtomicUsize::new(0);
+    let work = || {
+        while let Some(campaign) = list.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let outcome = campaign.run(limits, ways_out);
+            println!("{}", campaign.row(&outcome));
+            for violation in outcome.found() {
+                found.fetch_add(1, Ordering::Relaxed);
+                println!("\n{}: VIOLATION in {} steps:\n{}", campaign.name, violation.steps, violation.text);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    println!("memory {}", memory());
+    if found.into_inner() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 fn main() -> ExitCode {
     let options = match options() {
         Ok(options) => options,
@@ -118,6 +152,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Some(list) = options.campaigns {
+        return campaigns(list, &options.limits, options.ways_out.max(1_000));
+    }
     println!("start: {:?}; bounds: {:?}; broken rule: {:?}", options.start, options.bounds, options.tamper);
     let mut search = Search::new(options.bounds, options.tamper);
     search.explorer.keeps_all = options.keeps_all;

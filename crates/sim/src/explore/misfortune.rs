@@ -73,6 +73,7 @@ impl Explorer {
                 let blank = Node::down(OwnState::blank(CLUSTER, appliance, spare), Vec::new(), Lsn::ZERO);
                 let mut next = World { left: Bounds { blanks: left.blanks - 1, ..left }, ..*world };
                 next.nodes[who] = self.intern(blank);
+                self.coverage.mark("disk replaced");
                 self.arrive(world, next, Step::of(who, Stimulus::Replace), out);
             }
         }
@@ -82,7 +83,8 @@ impl Explorer {
         let Some(record) = self.record(world).cloned() else { return };
         let node = self.nodes.get(world.nodes[who]).clone();
         let history = self.histories.get(world.history);
-        let hurt = Hurt { acknowledged: history.acknowledged.len(), newest: history.newest.epoch() };
+        let known = history.newest.epoch().max(node.own.max_epoch);
+        let hurt = Hurt { acknowledged: history.acknowledged.len(), known };
         for kept in 0..node.disk.len() {
             let lsn = Lsn(kept as u64);
             let mut damaged = Node { hurt: Some(hurt), ..node.clone() };

@@ -72,8 +72,9 @@ pub struct Node {
 pub struct Hurt {
     /// How many writes were acknowledged then: before it holds them all again it must not be primary.
     pub acknowledged: usize,
-    /// The newest configuration in force then: by a later one it holds everything, or is no member.
-    pub newest: Epoch,
+    /// The highest epoch in force or agreed to by then: a later configuration that names it as a member was agreed to with
+    /// the disk as it is, and proves that it holds everything.
+    pub known: Epoch,
 }
 
 /// What happens to an appliance.

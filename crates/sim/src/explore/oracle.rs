@@ -161,9 +161,7 @@ pub fn check_one(it: &Facts, history: &History) -> Result<(), String> {
         }
     }
     check_hurt(it, history)?;
-    // What it had asked for before may come in force without it; a later agreement proves what it holds.
-    let pardoned =
-        it.hurt.is_some_and(|hurt| history.newest.epoch() <= hurt.newest || history.newest.is_solo());
+    let pardoned = it.hurt.is_some_and(|hurt| history.newest.epoch() <= hurt.known);
     if !pardoned
         && history.newest.has(name, it.own.disk)
         && !it.recoverable.iter().all(|log| holds(log, acknowledged))

@@ -115,7 +115,11 @@ impl Explorer {
         let begun = facts.iter().any(|it| !it.own.conf.is_none());
         match company {
             Company::All => by_witness(0) || by_witness(1) || (sound && begun),
-            Company::NoWitness => sound && begun,
+            // One that has parted needs a peer that remembers (a disk that was never in sync does not).
+            Company::NoWitness => {
+                let alone = facts.iter().any(|it| it.may_begin_alone());
+                sound && begun && (alone || facts.iter().all(|it| it.own.joined))
+            }
             Company::WithWitness(who) => by_witness(who),
             Company::Alone(who) => facts[who].may_begin_alone() && facts[who].hurt.is_none(),
         }

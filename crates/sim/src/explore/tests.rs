@@ -7,34 +7,35 @@ use duet_protocol::Action;
 use super::node::Stimulus;
 use super::search::Limits;
 use super::start::without_messages;
-use super::{Bounds, Explorer, Report, Search, Start, Tamper, World};
+use super::{Bounds, Explorer, QUICK, Report, Search, Start, Tamper, World};
 
 fn told(report: &Report) -> String {
     report.found.iter().map(|found| found.text.as_str()).collect()
 }
 
 #[test]
-fn every_state_of_a_small_world_is_safe() {
-    let bounds = Bounds { writes: 1, crashes: 1, attempts: 1, ..Bounds::NONE };
-    let mut search = Search::new(bounds, None);
-    search.situations.wanted = true;
-    let report = search.run(Start::Pair, &Limits::default());
-    assert!(report.found.is_empty(), "{}", told(&report));
-    assert!(report.complete && report.states > 50_000, "all {} states were visited", report.states);
-    let found = search.ways_out(2_000);
-    assert!(found.stuck.is_empty(), "{}", found.stuck[0].text);
-    assert!(found.expected > 200, "{} computations", found.expected);
+fn every_quick_campaign_is_safe_and_leads_to_service() {
+    let limits = Limits { states: 250_000, ..Limits::default() };
+    for campaign in QUICK {
+        let outcome = campaign.run(&limits, 300);
+        println!("{}", campaign.row(&outcome));
+        let found: String = outcome.found().map(|found| found.text.as_str()).collect();
+        assert!(found.is_empty(), "{}: {found}", campaign.name);
+        assert!(outcome.report.states > 1_000 && outcome.ways_out.expected > 50, "{}", campaign.name);
+    }
 }
 
 #[test]
-fn first_start_and_both_down_are_safe() {
-    for (start, attempts) in [(Start::First, 2), (Start::Down, 1)] {
-        let bounds = Bounds { writes: 1, crashes: 0, softs: 1, attempts, ..Bounds::NONE };
+fn disks_that_lost_writes_and_blank_ones_are_met() {
+    let one = Bounds { writes: 1, crashes: 1, attempts: 1, ..Bounds::NONE };
+    for (bounds, mark) in [
+        (Bounds { damages: 1, ..one }, "disk lost durable entries"),
+        (Bounds { blanks: 1, ..one }, "disk replaced"),
+    ] {
         let mut search = Search::new(bounds, None);
-        let limits = Limits { states: 150_000, ..Limits::default() };
-        let report = search.run(start, &limits);
+        let report = search.run(Start::Pair, &Limits { states: 150_000, ..Limits::default() });
         assert!(report.found.is_empty(), "{}", told(&report));
-        assert!(report.states > 10_000, "{} states were visited", report.states);
+        assert!(search.explorer.coverage.count(mark) > 0, "{mark}");
     }
 }
 
