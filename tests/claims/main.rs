@@ -10,11 +10,10 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
-mod client;
 mod etcdctl;
-mod harness;
-mod proxy;
-mod tap;
+#[path = "../support/mod.rs"]
+mod support;
+use support::{client, harness, proxy, tap};
 
 mod r01_dense_lsns;
 mod r02_replicated_before_acknowledged;

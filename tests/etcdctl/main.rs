@@ -10,18 +10,9 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
-#[allow(dead_code)]
-#[path = "../claims/client.rs"]
-mod client;
-#[allow(dead_code, unused_imports, unused_macros)]
-#[path = "../claims/harness.rs"]
-mod harness;
-#[allow(dead_code)]
-#[path = "../claims/proxy.rs"]
-mod proxy;
-#[allow(dead_code)]
-#[path = "../claims/tap.rs"]
-mod tap;
+#[path = "../support/mod.rs"]
+mod support;
+use support::harness;
 
 mod cluster;
 mod failures;

@@ -85,7 +85,11 @@ fn ready(items: &[Item<'_>], placed: &Placed) -> Vec<usize> {
     let waiting = || items.iter().enumerate().filter(|(index, _)| !has(placed, *index));
     let first_answer =
         waiting().filter_map(|(_, item)| item.answered.map(|(at, ..)| at)).min().unwrap_or(Time::MAX);
-    waiting().filter(|(_, item)| item.invoked <= first_answer).map(|(index, _)| index).collect()
+    let mut ready: Vec<usize> =
+        waiting().filter(|(_, item)| item.invoked <= first_answer).map(|(index, _)| index).collect();
+    // Who was answered first is likely to come first; what nobody was told of may never have been.
+    ready.sort_by_key(|index| items[*index].answered.map_or(Time::MAX, |(at, ..)| at));
+    ready
 }
 
 /// Every state that the operation may leave behind, if its answer is what it was.

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-use crate::harness::{A, B, PATIENCE, Pair};
+use super::harness::{A, B, PATIENCE, Pair};
 
 /// One request. Above the time for which an appliance waits for a primary.
 const REQUEST: Duration = Duration::from_secs(8);

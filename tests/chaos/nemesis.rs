@@ -1,0 +1,136 @@
+//! Brings the faults about, and heals them.
+
+use std::time::Instant;
+
+use duet_protocol::ApplianceId::{self, A, B};
+
+use crate::harness::Pair;
+use crate::proxy::Line;
+use crate::schedule::{Event, Fault, Storm};
+
+/// The nemesis, and what it did.
+pub struct Nemesis {
+    start: Instant,
+    /// One line for each thing done, with its time.
+    pub diary: Vec<String>,
+    pub faults: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Turn {
+    Begin,
+    End,
+}
+
+impl Nemesis {
+    pub const fn new(start: Instant) -> Self {
+        Self { start, diary: Vec::new(), faults: 0 }
+    }
+
+    fn note(&mut self, what: &str) {
+        let at = self.start.elapsed();
+        self.diary.push(format!("{:>4}.{:03} s: {what}", at.as_secs(), at.subsec_millis()));
+    }
+
+    /// A storm, from its first fault to the last repair.
+    pub async fn storm(&mut self, pair: &mut Pair, storm: &Storm) {
+        let begun = Instant::now();
+        let mut turns: Vec<_> = storm
+            .events
+            .iter()
+            .flat_map(|event: &Event| {
+                [(event.begin, Turn::Begin, event.fault), (event.end, Turn::End, event.fault)]
+            })
+            .collect();
+        turns.sort_by_key(|(at, ..)| *at);
+        for (at, turn, fault) in turns {
+            tokio::time::sleep(at.saturating_sub(begun.elapsed())).await;
+            match turn {
+                Turn::Begin => {
+                    self.note(&fault.to_string());
+                    self.faults += 1;
+                    begin(pair, fault).await;
+                }
+                Turn::End => {
+                    self.note(&format!("no more: {fault}"));
+                    end(pair, fault).await;
+                }
+            }
+        }
+        // An appliance may have ended for a reason of its own: a crash at a step that came late.
+        for id in ApplianceId::ALL {
+            restart(pair, id).await;
+        }
+        if storm.then_calm {
+            let primary = pair.until_paired().await;
+            self.note(&format!("calm: {primary} is primary, both are in sync"));
+        }
+    }
+}
+
+async fn begin(pair: &mut Pair, fault: Fault) {
+    match fault {
+        Fault::Kill(id) => pair.process(id).kill(),
+        Fault::KillBoth => {
+            pair.process(A).kill();
+            pair.process(B).kill();
+        }
+        Fault::CrashAt(id, step, times) => pair.arm(id, &format!("{step}=exit@{times}")),
+        Fault::Pause(id) => pair.process(id).pause(),
+        Fault::SoftStop(id) => pair.begin_soft_stop(id),
+        Fault::SoftStopBoth => {
+            pair.begin_soft_stop(A);
+            pair.begin_soft_stop(B);
+        }
+        // Refused by whoever is not primary, or has nobody to hand over to.
+        Fault::Switchover(id) => drop(pair.order(id, "switchover").await),
+        Fault::SlowSync(id, time) => pair.arm(id, &format!("log.sync.before=sleep:{time}")),
+        Fault::PeerLine(line) => pair.set_peer_lines(line),
+        Fault::PeerWay(from, line) => pair.set_peer_way(from, line),
+        Fault::PeerReset => pair.reset_peer_lines(),
+        Fault::WitnessLine(id, line) => pair.set_witness_line(id, line),
+        Fault::WitnessWay(id, way, line) => pair.set_witness_way(id, way, line),
+        Fault::WitnessKill | Fault::WitnessWipe => pair.stop_witness(),
+        Fault::WitnessPause => pair.witness_process().pause(),
+    }
+}
+
+async fn end(pair: &mut Pair, fault: Fault) {
+    match fault {
+        Fault::Kill(id) | Fault::SoftStop(id) => restart_after_its_end(pair, id).await,
+        Fault::KillBoth | Fault::SoftStopBoth => {
+            restart_after_its_end(pair, A).await;
+            restart_after_its_end(pair, B).await;
+        }
+        Fault::CrashAt(id, ..) => {
+            pair.disarm(id);
+            restart(pair, id).await;
+        }
+        Fault::Pause(id) => pair.process(id).resume(),
+        Fault::SlowSync(id, _) => pair.disarm(id),
+        Fault::PeerLine(_) => pair.set_peer_lines(Line::Open),
+        Fault::PeerWay(from, _) => pair.set_peer_way(from, Line::Open),
+        Fault::Switchover(_) | Fault::PeerReset => {}
+        Fault::WitnessLine(id, _) => pair.set_witness_line(id, Line::Open),
+        Fault::WitnessWay(id, way, _) => pair.set_witness_way(id, way, Line::Open),
+        Fault::WitnessKill => pair.start_witness().await,
+        Fault::WitnessPause => pair.witness_process().resume(),
+        Fault::WitnessWipe => {
+            pair.wipe_witness();
+            pair.start_witness().await;
+        }
+    }
+}
+
+/// Waits for the end of a shutdown that may still go on, then starts it again.
+async fn restart_after_its_end(pair: &mut Pair, id: ApplianceId) {
+    pair.ends(id).await;
+    pair.launch(id);
+}
+
+/// Starts it again if it has ended.
+async fn restart(pair: &mut Pair, id: ApplianceId) {
+    if !pair.is_running(id) {
+        restart_after_its_end(pair, id).await;
+    }
+}

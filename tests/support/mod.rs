@@ -1,0 +1,8 @@
+//! What tests with real processes share: the pair, its lines and its clients.
+
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test target uses a part")]
+
+pub mod client;
+pub mod harness;
+pub mod proxy;
+pub mod tap;
