@@ -18,6 +18,7 @@ mod schedule;
 #[path = "../support/mod.rs"]
 mod support;
 mod watchers;
+mod witness_set_back;
 mod workload;
 
 use support::{client, harness, proxy};

@@ -331,3 +331,45 @@ fn two_handovers_in_quick_succession() {
         }
     }
 }
+
+#[test]
+fn the_witness_is_away_and_the_primary_is_killed() {
+    for seed in SEEDS {
+        for back in [Some(A), None] {
+            let mut world = busy_pair(seed);
+            world.run_for(SECOND);
+            world.witness_lost(None);
+            world.crash(A, true);
+            world.run_for(10 * SECOND);
+            assert!(!world.serves(B), "A may have gone on: {}", world.report());
+            sound(&world);
+            // Either of the two brings it back.
+            match back {
+                Some(id) => world.start(id),
+                None => world.witness_back(None),
+            }
+            assert!(world.run_until(10 * SECOND, |world| world.primary().is_some()), "{}", world.report());
+            world.heal();
+            whole(&mut world);
+        }
+    }
+}
+
+#[test]
+fn the_line_between_a_and_b_is_cut_and_one_goes_on() {
+    for seed in SEEDS {
+        for noticed in [true, false] {
+            let mut world = busy_pair(seed);
+            world.run_for(SECOND);
+            world.cut(A, noticed);
+            world.cut(B, noticed);
+            let one = |world: &World| world.serves(A) != world.serves(B);
+            world.run_for(SECOND);
+            assert!(world.run_until(5 * SECOND, one), "{}", world.report());
+            world.run_for(10 * SECOND);
+            assert!(one(&world), "and stays so: {}", world.report());
+            world.heal();
+            whole(&mut world);
+        }
+    }
+}

@@ -5,7 +5,7 @@
 mod support;
 
 use duet_protocol::ApplianceId::{A, B};
-use duet_protocol::{ApplianceId, Lsn, RoleName};
+use duet_protocol::{Lsn, RoleName};
 use duet_sim::simulate::{Ask, Fate, MILLI, Options, SECOND, Time, World};
 use support::{
     both_down, busy_pair, converged, last_lines, pair, pair_of, serving, sound, stopped, waits_because,
