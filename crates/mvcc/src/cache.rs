@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use crate::{entry::NO_SLOT, revision::Revision};
+use crate::{entry::NO_SLOT, planted::Bug, revision::Revision};
 
 /// Memory that a cached record takes besides its bytes: its slot and the shared buffer's header.
 const RECORD_OVERHEAD_BYTES: usize = 112;
@@ -85,7 +85,7 @@ impl RecordCache {
     /// The record of exactly this revision, if the slot still holds it.
     pub(crate) fn get(&self, number: u32, revision: Revision) -> Option<Bytes> {
         let slot = self.slots.get(number as usize)?;
-        if slot.revision != Some(revision) {
+        if slot.revision != Some(revision) && !Bug::CacheUnchecked.planted() {
             return None;
         }
         slot.read.store(true, Ordering::Relaxed);

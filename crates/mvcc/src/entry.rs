@@ -3,7 +3,7 @@
 //! Sized for millions of keys: 48 bytes for a key that was put once, 16 more for each older version that is still
 //! readable. Invariant: the stamps of a key (older ones and the latest) are strictly ascending by revision.
 
-use crate::revision::Revision;
+use crate::{planted::Bug, revision::Revision};
 
 /// Marks an entry whose latest record has no slot in the cache.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
@@ -160,11 +160,18 @@ impl KeyEntry {
 
     /// Drops the changes that are not visible any more and reports them; true if nothing is left of the key.
     pub(crate) fn compact(&mut self, compacted: i64, mut dead: impl FnMut(Revision)) -> bool {
+        let early = Bug::CompactionDropsDelete.planted() && !self.head.is_live();
+        let compacted = if early && self.head.main == compacted { compacted + 1 } else { compacted };
         if self.older.is_none() && (self.head.is_live() || self.head.main >= compacted) {
             return false;
         }
         let base = self.at(compacted).filter(|stamp| !stamp.deleted);
-        let keeps = |stamp: Stamp| stamp.main >= compacted || base == Some(stamp);
+        let base = base.filter(|_| !Bug::CompactionDropsLatest.planted());
+        let head = self.head.stamp();
+        let keeps = |stamp: Stamp| {
+            let latest = Bug::CompactionDropsLatest.planted() && stamp == head && !stamp.deleted;
+            stamp.main >= compacted || base == Some(stamp) || latest
+        };
         if let Some(older) = &mut self.older {
             older.retain(|stamp| {
                 let keep = keeps(*stamp);

@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, ops::Bound};
 use crate::{
     entry::{Head, KeyEntry},
     key_range::KeyRange,
+    planted::Bug,
 };
 
 /// Most keys in a leaf. Inserting moves half a leaf on average: a few kilobytes, well below a microsecond.
@@ -216,7 +217,7 @@ impl KeyIndex {
         let middle = (length / 2).max(1);
         let right = leaf.split_off(middle);
         let bound: Box<[u8]> = right.key(0).into();
-        let goes_right = key >= bound.as_ref();
+        let goes_right = key >= bound.as_ref() || Bug::SplitMisplacesKey.planted() && position == middle;
         self.leaves.insert(bound, right);
         if goes_right { position - middle } else { position }
     }
@@ -248,7 +249,9 @@ impl KeyIndex {
         if leaf.ends.len() + keys > LEAF_KEYS / 2 || leaf.keys.len() + bytes > LEAF_BYTES / 2 {
             return;
         }
-        if let (Some(right), Some(leaf)) = (self.leaves.remove(&next), self.leaves.get_mut(bound)) {
+        if let (Some(right), Some(leaf)) = (self.leaves.remove(&next), self.leaves.get_mut(bound))
+            && !Bug::JoinLosesLeaf.planted()
+        {
             leaf.append(right);
         }
     }

@@ -4,6 +4,8 @@
 
 use bytes::Bytes;
 
+use crate::planted::Bug;
+
 /// etcd's mark for "no upper end" in `range_end`.
 const NO_END: &[u8] = b"\0";
 
@@ -52,7 +54,10 @@ impl KeyRange {
         match self {
             KeyRange::Single(single) => single == key,
             KeyRange::From(start) => key >= start.as_ref(),
-            KeyRange::Between(start, end) => key >= start.as_ref() && key < end.as_ref(),
+            KeyRange::Between(start, end) => {
+                let at_end = Bug::RangeEndIncluded.planted() && key == end.as_ref();
+                key >= start.as_ref() && (key < end.as_ref() || at_end)
+            }
         }
     }
 
@@ -61,7 +66,10 @@ impl KeyRange {
         match self {
             KeyRange::Single(single) => key > single.as_ref(),
             KeyRange::From(_) => false,
-            KeyRange::Between(_, end) => key >= end.as_ref(),
+            KeyRange::Between(_, end) => {
+                let at_end = Bug::RangeEndIncluded.planted() && key == end.as_ref();
+                key >= end.as_ref() && !at_end
+            }
         }
     }
 }

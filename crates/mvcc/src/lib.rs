@@ -18,6 +18,7 @@ mod index;
 mod key_range;
 mod lease;
 mod pending;
+pub mod planted;
 mod record;
 mod request;
 mod revision;

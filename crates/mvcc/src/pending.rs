@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::revision::{Revision, count_of};
+use crate::{
+    planted::Bug,
+    revision::{Revision, count_of},
+};
 
 /// Memory that a pending record takes besides its bytes: its place in the layer and the shared buffer's header.
 const RECORD_OVERHEAD_BYTES: usize = 88;
@@ -112,7 +115,8 @@ impl Pending {
 
     /// All records at or after a revision, ascending.
     pub(crate) fn iter_from(&self, revision: Revision) -> impl Iterator<Item = &(Revision, Bytes)> {
-        self.layers().flat_map(move |layer| &layer.records[layer.position(revision)..])
+        let missed = usize::from(Bug::WatchMissesFrozen.planted() && self.frozen.is_some());
+        self.layers().skip(missed).flat_map(move |layer| &layer.records[layer.position(revision)..])
     }
 
     /// Freezes the active layer and shares its records.
@@ -126,6 +130,9 @@ impl Pending {
 
     /// Drops the frozen layer, which the engine holds now.
     pub(crate) fn drop_frozen(&mut self) {
+        if Bug::FinishDropsActive.planted() {
+            self.active = Layer::default();
+        }
         assert!(self.frozen.take().is_some(), "a checkpoint is finished once, after it was begun");
     }
 

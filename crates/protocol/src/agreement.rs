@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use crate::appliance::{AfterSave, Appliance};
 use crate::message::{Firm, Proposal};
+use crate::planted::Bug;
 use crate::role::{Agreement, Pending, Role};
 use crate::{Conf, DiskId, Effect, Message, PerAppliance};
 
@@ -26,6 +27,9 @@ impl Appliance {
         let Some(slot) = self.role.pending_mut() else { return false };
         *slot = Some(pending);
         self.own.max_epoch = conf.epoch();
+        if Bug::ProposesBeforeSaving.planted() {
+            return self.resend(fx);
+        }
         self.save(AfterSave::Propose, fx);
         true
     }
@@ -48,12 +52,13 @@ impl Appliance {
                 let ready = (conf.is_solo() || self.witness.absent.is_some())
                     && !primary.offering
                     && primary.follows
-                    && primary.matched >= self.committed;
+                    && (primary.matched >= self.committed || Bug::RejoinsBehind.planted());
                 ready.then(|| self.pair_with(epoch, self.peer.disk?)).flatten()
             }
             (Role::Primary(primary), Agreement::Handover) => {
                 let disk = (*conf.members().get(self.me.peer()))?;
-                let ready = conf.is_pair() && primary.matched == last && self.flushed == last;
+                let equal = primary.matched == last || Bug::HandsOverBehind.planted();
+                let ready = conf.is_pair() && equal && self.flushed == last;
                 ready.then(|| Conf::solo(epoch, self.me.peer(), disk))
             }
             (Role::Follower(follower), Agreement::ColdSolo | Agreement::ColdPair) => {
@@ -107,7 +112,9 @@ impl Appliance {
             return;
         }
         let Role::Follower(follower) = &self.role else { return self.refuse(fx) };
-        if conf.epoch() <= self.own.max_epoch || base.epoch() < self.own.conf.epoch() {
+        let used = if Bug::UsedEpochAgreed.planted() { self.own.conf.epoch() } else { self.own.max_epoch };
+        let outdated = base.epoch() < self.own.conf.epoch() && !Bug::BaseUnchecked.planted();
+        if conf.epoch() <= used || outdated {
             return self.refuse(fx);
         }
         if base.epoch() > self.own.conf.epoch() {
@@ -119,19 +126,21 @@ impl Appliance {
         // Two of {A, B, witness} stored what is in force. A blank disk in the place of an old one is none of them: what that
         // one had stored is not known any more. To be let in by a primary that is alone it need not vouch (trap 21).
         let lets_in = conf.is_pair() && position.is_none();
-        let vouches = if base.is_pair() { self.is_me(&base) } else { lets_in || self.own.joined };
+        let vouches = Bug::BlankVouches.planted()
+            || if base.is_pair() { self.is_me(&base) } else { lets_in || self.own.joined };
         let names_other_disk = conf.members().get(self.me).is_some() && !self.is_me(&conf);
-        let other_position = position.is_some() && position != self.durable_position();
-        if self.own.conf != base
-            || !vouches
-            || other_position
-            || names_other_disk
-            || (self.is_me(&conf) && unfit)
-        {
+        let other_position =
+            position.is_some() && position != self.durable_position() && !Bug::UnequalColdPair.planted();
+        let other_base = self.own.conf != base && !Bug::BaseUnchecked.planted();
+        if other_base || !vouches || other_position || names_other_disk || (self.is_me(&conf) && unfit) {
             return self.refuse(fx);
         }
-        self.own.tent = Some(conf);
-        self.own.max_epoch = conf.epoch();
+        if Bug::AgreedIsConf.planted() {
+            self.store_conf(conf);
+        } else {
+            self.own.tent = Some(conf);
+        }
+        self.own.max_epoch = self.own.max_epoch.max(conf.epoch());
         if let Some(pending) = self.role.pending_mut() {
             *pending = None;
         }
@@ -148,12 +157,12 @@ impl Appliance {
 
     pub(crate) fn on_stored(&mut self, conf: Conf, fx: &mut Vec<Effect>) {
         let Some(&pending) = self.role.pending() else { return };
-        if pending.conf() != conf {
+        if pending.conf() != conf && !Bug::AnyStoredCounts.planted() {
             return;
         }
         // In force from here on.
         self.own.tent = None;
-        self.store_conf(conf);
+        self.store_conf(pending.conf());
         if pending.agreement == Agreement::Handover {
             self.step_down(fx);
             self.on_handed_over();

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use crate::establish::WitnessPort;
 use crate::log_index::{LogIndex, RecoveredLog};
 use crate::message::Firm;
+use crate::planted::Bug;
 use crate::role::{Agreement, Follower, Role};
 use crate::shutdown::Leaving;
 use crate::status::{PeerStatus, RoleName, Status};
@@ -128,6 +129,13 @@ impl Appliance {
     /// checkpoint holds, all of it committed.
     pub fn recover(life: u64, mut own: OwnState, log: RecoveredLog, applied: Lsn, now: Instant) -> Self {
         own.note_membership();
+        let presumed = if Bug::NoPromiseAtStart.planted() {
+            crate::Duration::ZERO
+        } else if Bug::ShortPromiseAtStart.planted() {
+            limits::PROMISE
+        } else {
+            limits::PROMISE_MAX
+        };
         let log = LogIndex::new(log);
         assert!(applied <= log.last_lsn(), "the state is never ahead of the log");
         assert!(applied >= log.base().lsn, "the log reaches back to the checkpoint");
@@ -145,7 +153,7 @@ impl Appliance {
             applied,
             checkpointed: applied,
             role: Role::follower(now),
-            promise_until: now.after(limits::PROMISE_MAX),
+            promise_until: now.after(presumed),
             peer: Peer::default(),
             witness: WitnessPort::default(),
             leaving: None,
@@ -281,7 +289,9 @@ impl Appliance {
         match &mut self.role {
             Role::Primary(primary) => {
                 // What the peer holds is proved anew, so that a disk that lost writes is seen (P10).
-                primary.matched = crate::Lsn::ZERO;
+                if !Bug::MatchKeptOverReconnect.planted() {
+                    primary.matched = crate::Lsn::ZERO;
+                }
                 primary.sure = self.committed;
                 primary.follows = false;
                 primary.next = self.log.last_lsn().next();
@@ -318,6 +328,9 @@ impl Appliance {
         match after {
             AfterSave::Nothing => {}
             AfterSave::GoOn => {
+                if Bug::RejoinCommitsAll.planted() {
+                    self.raise_committed(self.flushed, fx);
+                }
                 self.commit(fx);
                 self.send_heartbeat(fx); // the peer learns at once what is in force
             }
@@ -325,11 +338,21 @@ impl Appliance {
             AfterSave::CompareAndSet { expected, record } => self.compare_and_set(expected, record, fx),
             AfterSave::Propose => {
                 self.resend(fx);
+                let proposed = self.role.pending().map(crate::role::Pending::conf);
+                if let Some(conf) = proposed.filter(|_| Bug::ActsBeforeStored.planted()) {
+                    self.on_stored(conf, fx);
+                }
             }
-            AfterSave::Stored(conf) => fx.push(Effect::Send(Message::Stored(conf))),
+            AfterSave::Stored(conf) => {
+                fx.push(Effect::Send(Message::Stored(conf)));
+                if Bug::ActsBeforeTold.planted() && self.is_me(&conf) && conf.is_solo() {
+                    self.store_conf(conf);
+                    self.save(AfterSave::Begin, fx);
+                }
+            }
             AfterSave::Begin => self.begin(fx),
             AfterSave::BeginOrElect => {
-                if self.promise_until > self.now {
+                if self.promise_until > self.now && !Bug::BeginsDuringPromise.planted() {
                     self.role = Role::Elect;
                 } else {
                     self.begin(fx);
@@ -359,12 +382,15 @@ impl Appliance {
 
     /// conf.in_sync ∪ pend.in_sync is the primary alone: acknowledgements and reads need nobody else.
     pub(crate) fn effective_solo(&self) -> bool {
-        self.own.conf.is_solo() && self.role.pending().is_none_or(|pending| pending.conf().is_solo())
+        let counted_in = |pending: &crate::role::Pending| !pending.conf().is_solo();
+        self.own.conf.is_solo()
+            && (!self.role.pending().is_some_and(counted_in) || Bug::RejoinNotCountedIn.planted())
     }
 
     /// The least epoch of the own parity above everything known.
     pub(crate) fn fresh_epoch(&self, seen: Epoch) -> Epoch {
-        self.me.fresh_epoch(self.own.max_epoch.max(seen))
+        let known = if Bug::EpochUsedTwice.planted() { self.own.conf.epoch() } else { self.own.max_epoch };
+        self.me.fresh_epoch(known.max(seen))
     }
 
     /// Whether a received copy is being installed: no right is exercised meanwhile; what was won is taken up afterwards.
@@ -382,11 +408,12 @@ impl Appliance {
         if matches!(self.role, Role::Primary(_)) {
             fx.push(Effect::Abandon { above: self.committed });
         }
+        let kept = self.role.pending().copied().filter(|_| Bug::ProposalOutlivesRole.planted());
         if !matches!(self.role, Role::Follower(_) | Role::Stopped) {
             self.role = Role::follower(self.now);
         }
         if let Role::Follower(follower) = &mut self.role {
-            follower.pending = None;
+            follower.pending = kept;
             follower.leader = None;
             follower.diverged = None;
         }
@@ -395,7 +422,9 @@ impl Appliance {
 
     /// Whether the peer is shutting down. A stray hint of a former life wears off.
     pub(crate) fn peer_is_leaving(&self) -> bool {
-        self.peer.leaving.is_some_and(|said| self.now.since(said) < limits::MISS)
+        self.peer
+            .leaving
+            .is_some_and(|said| self.now.since(said) < limits::MISS || Bug::StrayLeaveBelieved.planted())
     }
 
     /// Whether the peer answers as of now.

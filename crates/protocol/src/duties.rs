@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use crate::appliance::{Action, Appliance};
 use crate::decision::{self, Move};
+use crate::planted::Bug;
 use crate::role::{Agreement, Inquiry, Role};
 use crate::{Duration, Effect, Instant, limits};
 
@@ -146,6 +147,9 @@ impl Appliance {
             }
             None => {
                 self.propose(Agreement::Leave, fx);
+            }
+            Some(pending) if Bug::LeaveCancelled.planted() && self.due(pending.since.after(limits::MISS)) => {
+                self.cancel(fx);
             }
             // The peer knows of a higher epoch and will not agree to this one any more.
             Some(pending) if self.own.max_epoch > pending.conf().epoch() => {

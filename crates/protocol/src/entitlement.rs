@@ -3,6 +3,7 @@
 //! Pure functions of the own state, the log and a record. Traps 2, 4, 19, 20 and 21 live here.
 
 use crate::log_index::LogIndex;
+use crate::planted::Bug;
 use crate::{Lsn, OwnState, Position, WitnessRecord};
 
 /// Whether an appliance may TAKE, and if not, why.
@@ -34,14 +35,19 @@ pub enum Bar {
 impl Entitlement {
     /// Judges by the own state, the own (durable) log and the witness record.
     pub fn judge(own: &OwnState, log: &LogIndex, record: &WitnessRecord) -> Self {
-        let newest = if record.conf.epoch() > own.conf.epoch() { record.conf } else { own.conf };
+        let newer = record.conf.epoch() > own.conf.epoch() && !Bug::RecordIgnored.planted();
+        let newest = if newer { record.conf } else { own.conf };
         let member = newest.has(own.appliance, own.disk);
         let position = log.last();
         // Equality counts only while the witness itself holds the newest configuration (trap 20).
-        let part =
-            record.part.filter(|_| record.conf == newest && record.conf.primary() == own.appliance.peer());
+        let part = record.part.filter(|_| {
+            let newest = record.conf == newest || Bug::OldRecordIsEqual.planted();
+            newest && record.conf.primary() == own.appliance.peer()
+        });
         // An empty log equals nobody: a blank disk never wins, however empty the other was.
-        let equal = part == Some(position) && position.lsn > Lsn::ZERO;
+        let same_lsn = Bug::BareLsnIsEqual.planted() && part.is_some_and(|part| part.lsn == position.lsn);
+        let equal =
+            (part == Some(position) || same_lsn) && (position.lsn > Lsn::ZERO || Bug::EmptyIsEqual.planted());
         if !member && !equal {
             return Self::Barred(if log.last_lsn() == Lsn::ZERO {
                 Bar::Blank
@@ -55,7 +61,8 @@ impl Entitlement {
         }
         let bound =
             own.tent.is_some_and(|tent| tent.epoch() > newest.epoch() && !tent.has(own.appliance, own.disk));
-        if bound {
+        let unbound = Bug::TentBarsNoMember.planted() && member || Bug::TentBarsNoEqual.planted() && !member;
+        if bound && !unbound {
             return Self::Barred(Bar::Agreed);
         }
         if member { Self::Member } else { Self::Equal }
@@ -72,14 +79,16 @@ pub fn is_damaged(own: &OwnState, log: &LogIndex, record: &WitnessRecord) -> boo
     if own.conf.is_none() {
         return false;
     }
-    if log.last_lsn() < *record.floor.get(own.appliance) {
+    if log.last_lsn() < *record.floor.get(own.appliance) && !Bug::FloorIgnored.planted() {
         return true;
     }
     let parted_here = record.conf.has(own.appliance, own.disk)
         && record.conf.is_solo()
         && own.conf.epoch() <= record.conf.epoch();
     match record.part {
-        Some(part) if parted_here => log.at(part.lsn) != Some(part) && part.lsn >= log.base().lsn,
+        Some(part) if parted_here && !Bug::LostPartIgnored.planted() => {
+            log.at(part.lsn) != Some(part) && part.lsn >= log.base().lsn
+        }
         _ => false,
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::appliance::{Action, AfterSave, Appliance};
 use crate::entitlement::{self, Entitlement};
+use crate::planted::Bug;
 use crate::role::{Inquiry, Role};
 use crate::{
     Conf, Effect, Epoch, Instant, Lsn, Note, PerAppliance, Position, WitnessRead, WitnessRecord,
@@ -48,7 +49,10 @@ impl WitnessPort {
     }
 
     fn take(&mut self, ticket: u64, writing: bool) -> Option<Request> {
-        let is_it = |request: &&mut Request| request.ticket == ticket && request.record.is_some() == writing;
+        let is_it = |request: &&mut Request| {
+            let mine = request.ticket == ticket || Bug::AnyTicketCounts.planted();
+            mine && request.record.is_some() == writing
+        };
         self.request.as_mut().filter(is_it)?;
         self.request.take()
     }
@@ -124,7 +128,11 @@ impl Appliance {
     pub(crate) fn on_witness_read(&mut self, ticket: u64, outcome: WitnessRead, fx: &mut Vec<Effect>) {
         let Some(request) = self.witness.take(ticket, false) else { return };
         let record = match outcome {
-            WitnessRead::Record(record) if record.cluster == self.own.cluster => record,
+            WitnessRead::Record(record)
+                if record.cluster == self.own.cluster || Bug::ForeignRecordRead.planted() =>
+            {
+                record
+            }
             WitnessRead::Absent => {
                 self.witness.reachable = true;
                 self.witness.absent.get_or_insert(self.own.max_epoch);
@@ -160,7 +168,8 @@ impl Appliance {
     /// Learns from a record: a newer configuration is adopted, or was put there by this appliance itself. True: a durable
     /// write is under way, whatever else was intended must be begun anew.
     fn watch(&mut self, record: &WitnessRecord, fx: &mut Vec<Effect>) -> bool {
-        if record.conf.epoch() <= self.own.conf.epoch() {
+        let ignored = Bug::RecordIgnored.planted() && matches!(self.role, Role::Follower(_));
+        if record.conf.epoch() <= self.own.conf.epoch() || ignored {
             return false;
         }
         if matches!(self.role, Role::Primary(_))
@@ -174,7 +183,7 @@ impl Appliance {
 
     fn adopt_from_witness(&mut self, conf: Conf, fx: &mut Vec<Effect>) -> bool {
         // The tent may already be in force: the witness is not believed over it (trap 3).
-        if self.own.tent.is_some_and(|tent| tent.epoch() > conf.epoch()) {
+        if self.own.tent.is_some_and(|tent| tent.epoch() > conf.epoch()) && !Bug::RecordOverTent.planted() {
             return false;
         }
         self.own.tent = None;
@@ -197,7 +206,8 @@ impl Appliance {
         let outdated = conf.epoch() <= self.own.conf.epoch();
         // It has agreed to something newer meanwhile (trap 3).
         let bound = self.own.tent.is_some_and(|tent| tent.epoch() > conf.epoch());
-        if outdated || bound || self.role == Role::Stopped {
+        let stopped = self.role == Role::Stopped && !Bug::StoppedWins.planted();
+        if outdated || (bound && !Bug::WonOverTent.planted()) || stopped {
             return false;
         }
         self.own.tent = None;
@@ -209,7 +219,8 @@ impl Appliance {
             if let Some(pending) = self.role.pending_mut() {
                 *pending = None;
             }
-            let after = if self.is_installing() { AfterSave::Nothing } else { AfterSave::BeginOrElect };
+            let waits = self.is_installing() && !Bug::WinsWhileInstalling.planted();
+            let after = if waits { AfterSave::Nothing } else { AfterSave::BeginOrElect };
             self.save(after, fx);
         }
         true
@@ -218,7 +229,8 @@ impl Appliance {
     fn take(&mut self, record: &WitnessRecord, fx: &mut Vec<Effect>) {
         assert!(record.conf.epoch() <= self.own.conf.epoch() || !matches!(self.role, Role::Primary(_)), "P9");
         if matches!(self.role, Role::Follower(_)) {
-            let entitled = Entitlement::judge(&self.own, &self.log, record).may();
+            let entitled =
+                Entitlement::judge(&self.own, &self.log, record).may() || Bug::TakenByAnybody.planted();
             if !entitled
                 || entitlement::is_damaged(&self.own, &self.log, record)
                 || self.durable_position().is_none()
@@ -234,9 +246,12 @@ impl Appliance {
         }
         let conf = Conf::solo(epoch, self.me, self.disk);
         let next = self.next_record(record, conf, None);
-        self.save(AfterSave::CompareAndSet { expected: record.revision, record: next }, fx);
         self.witness.request =
             Some(Request { ticket: 0, action: Action::Take, record: None, since: self.now });
+        if Bug::TakesBeforeSaving.planted() {
+            return self.compare_and_set(record.revision, next, fx);
+        }
+        self.save(AfterSave::CompareAndSet { expected: record.revision, record: next }, fx);
     }
 
     fn part(&mut self, record: &WitnessRecord, fx: &mut Vec<Effect>) {
@@ -246,10 +261,14 @@ impl Appliance {
         let intent = Request { ticket: 0, action: Action::Part, record: None, since: self.now };
         self.step_down(fx);
         if let Some(leaving) = &mut self.leaving {
-            leaving.noted = false; // a note of before is not this position
+            leaving.noted &= Bug::EarlierNoteCounts.planted(); // a note of before is not this position
             leaving.parted = true;
         }
         self.own.parted = self.own.conf.epoch();
+        if Bug::PartsBeforeSaving.planted() {
+            self.witness.request = Some(intent);
+            return self.compare_and_set(record.revision, next, fx);
+        }
         self.save(AfterSave::CompareAndSet { expected: record.revision, record: next }, fx);
         self.witness.request = Some(intent);
     }
@@ -278,6 +297,12 @@ impl Appliance {
         next.writer = self.me;
         next.floor = self.floors(record.floor);
         *next.left.get_mut(self.me) = Some(note);
+        if Bug::NoteWritesPart.planted() {
+            next.part = Some(position);
+        }
+        if Bug::NoteWritesConf.planted() {
+            next.conf = self.own.conf;
+        }
         self.witness.request =
             Some(Request { ticket: 0, action: Action::Note, record: None, since: self.now });
         self.compare_and_set(record.revision, next, fx);
@@ -287,8 +312,9 @@ impl Appliance {
     /// witness's loss. Whatever the peer had asked of the witness before is void by that agreement; an older pair is not
     /// enough, the peer may have been promoted since (docs/protocol.md, *refill*).
     pub(crate) fn may_refill(&self) -> bool {
-        let newer = self.witness.absent.is_some_and(|absent| self.own.conf.epoch() > absent);
-        matches!(self.role, Role::Primary(_)) && self.own.conf.is_pair() && newer
+        let newer = |absent| self.own.conf.epoch() > absent || Bug::RefillsUnderOldPair.planted();
+        let both = self.own.conf.is_pair() || Bug::RefillsAlone.planted();
+        matches!(self.role, Role::Primary(_)) && both && self.witness.absent.is_some_and(newer)
     }
 
     /// Gives an empty witness its record back (section 10).
@@ -298,7 +324,11 @@ impl Appliance {
         }
         let record = WitnessRecord {
             cluster: self.own.cluster,
-            revision: self.witness.highest_revision + limits::REFILL_GAP,
+            revision: if Bug::RefillRepeatsRevisions.planted() {
+                1
+            } else {
+                self.witness.highest_revision + limits::REFILL_GAP
+            },
             writer: self.me,
             conf: self.own.conf,
             part: None,
@@ -321,7 +351,12 @@ impl Appliance {
         let Some(Request { action, record: Some(record), .. }) = self.witness.take(ticket, true) else {
             return;
         };
-        match outcome {
+        let taken = match outcome {
+            WitnessWrite::Mismatch if Bug::MismatchIsSuccess.planted() => action == Action::Take,
+            WitnessWrite::Unknown if Bug::SilenceIsSuccess.planted() => action == Action::Take,
+            _ => false,
+        };
+        match if taken { WitnessWrite::Swapped } else { outcome } {
             WitnessWrite::Swapped => {
                 let conf = record.conf;
                 self.witness.learn(record, self.now);
@@ -353,7 +388,7 @@ impl Appliance {
             revision: record.revision + 1,
             writer: self.me,
             conf,
-            part,
+            part: if Bug::PartKept.planted() { part.or(record.part) } else { part },
             floor: self.floors(record.floor),
             left: notes_to_keep(record, &conf),
         }
@@ -363,10 +398,12 @@ impl Appliance {
     fn floors(&self, old: PerAppliance<Lsn>) -> PerAppliance<Lsn> {
         let mut floor = old;
         let mine = floor.get_mut(self.me);
-        *mine = (*mine).max(self.committed.min(self.flushed));
+        let own = if Bug::FloorOfUncommitted.planted() { self.flushed } else { self.committed };
+        *mine = (*mine).max(own.min(self.flushed));
         if let Role::Primary(primary) = &self.role {
             let peers = floor.get_mut(self.me.peer());
-            *peers = (*peers).max(primary.matched.min(self.committed));
+            let held = if Bug::FloorOfUnmatched.planted() { self.committed } else { primary.matched };
+            *peers = (*peers).max(held.min(self.committed));
         }
         floor
     }
@@ -386,7 +423,10 @@ fn notes_to_keep(record: &WitnessRecord, conf: &Conf) -> PerAppliance<Option<Not
     for appliance in crate::ApplianceId::ALL {
         let back = conf.members().get(appliance).is_some();
         let note = left.get_mut(appliance);
-        *note = note.filter(|note| !note.was_primary && !back);
+        *note = note.filter(|note| {
+            let succeeded = note.was_primary && !Bug::NoteNeverCleared.planted();
+            !succeeded && (!back || Bug::NoteOfReturnedKept.planted())
+        });
     }
     left
 }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::appliance::Appliance;
+use crate::planted::Bug;
 use crate::role::Role;
 use crate::{Effect, ReadPermit};
 
@@ -11,10 +12,11 @@ impl Appliance {
     fn permit_now(&self) -> ReadPermit {
         let Role::Primary(primary) = &self.role else { return ReadPermit::No };
         let held = self.leaving.as_ref().is_some_and(|leaving| leaving.holds_writes);
-        if primary.offering || held || self.applied < primary.read_floor {
+        let offering = (primary.offering || held) && !Bug::ServesWhileOffering.planted();
+        if offering || (self.applied < primary.read_floor && !Bug::ReadsBeforeApplied.planted()) {
             return ReadPermit::No;
         }
-        if self.effective_solo() {
+        if self.effective_solo() || Bug::ReadsWithoutLease.planted() {
             ReadPermit::Yes
         } else if primary.lease_until > self.now {
             ReadPermit::Until(primary.lease_until)

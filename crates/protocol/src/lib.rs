@@ -24,6 +24,7 @@ pub mod limits;
 pub mod log_index;
 pub mod message;
 pub mod own_state;
+pub mod planted;
 pub mod position;
 mod replication;
 mod role;

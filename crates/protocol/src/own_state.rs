@@ -2,6 +2,7 @@
 //!
 //! One small record, replaced atomically and synced before anything that depends on it is done.
 
+use crate::planted::Bug;
 use crate::{ApplianceId, ClusterId, Conf, DiskId, Epoch};
 
 /// The appliance's own durable state.
@@ -49,6 +50,6 @@ impl OwnState {
 
     /// Whether it has parted under the configuration it holds; a newer one undoes that by itself.
     pub fn has_parted(&self) -> bool {
-        !self.conf.is_none() && self.parted == self.conf.epoch()
+        !self.conf.is_none() && self.parted == self.conf.epoch() && !Bug::PartingForgotten.planted()
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::appliance::Appliance;
 use crate::message::{Acknowledge, AppendHeader, Heartbeat};
+use crate::planted::Bug;
 use crate::role::{Leader, Primary, Role};
 use crate::{Effect, Entry, Epoch, Lsn, Message, Position, limits};
 
@@ -59,7 +60,7 @@ impl Appliance {
             && self.is_me(conf)
             && !self.own.has_parted()
             && self.own.tent.is_none()
-            && self.promise_until <= self.now
+            && (self.promise_until <= self.now || Bug::BeginsAloneDuringPromise.planted())
             && follower.installing.is_none()
             && !self.is_damaged();
         if may {
@@ -110,11 +111,14 @@ impl Appliance {
         }
         fx.push(Effect::Append { generation: self.generation, entries });
         fx.push(Effect::Accepted { first, count });
+        if Bug::AppendCountsAsFlushed.planted() {
+            self.flushed = self.log.last_lsn();
+        }
         self.send_entries(fx);
     }
 
     pub(crate) fn on_flushed(&mut self, generation: u64, lsn: Lsn, fx: &mut Vec<Effect>) {
-        if generation != self.generation {
+        if generation != self.generation && !Bug::StaleFlushCounts.planted() {
             return;
         }
         assert!(lsn <= self.log.last_lsn(), "nothing is durable that was not appended");
@@ -137,7 +141,8 @@ impl Appliance {
         if !self.peer.connected {
             return;
         }
-        let sendable = if self.own.conf.is_pair() { self.log.last_lsn() } else { self.flushed };
+        let overlaps = self.own.conf.is_pair() || Bug::SoloSendsUndurable.planted();
+        let sendable = if overlaps { self.log.last_lsn() } else { self.flushed };
         loop {
             let Role::Primary(primary) = &self.role else { return };
             let first = primary.next;
@@ -165,7 +170,8 @@ impl Appliance {
         primary.beat = self.now;
         let base = self.log.base().lsn;
         // Under a solo configuration, which is resumed after a crash, nothing is named that a crash may take back (trap 24).
-        let named = if self.own.conf.is_pair() { self.log.last_lsn() } else { self.flushed };
+        let overlaps = self.own.conf.is_pair() || Bug::SoloNamesUndurable.planted();
+        let named = if overlaps { self.log.last_lsn() } else { self.flushed };
         let previous = primary.next.previous().clamp(base, named.max(base));
         let Some(header) = self.header(previous) else { return false };
         fx.push(Effect::SendAppend { header, first: previous.next(), last: previous });
@@ -192,12 +198,13 @@ impl Appliance {
         let named = *self.own.conf.members().get(self.me.peer());
         let base = self.log.base().lsn;
         let Role::Primary(primary) = &mut self.role else { return };
-        let stale = answer.epoch != epoch || answer.heartbeat.life != self.life;
-        if stale || (is_pair && named != Some(answer.disk)) {
+        let former = answer.heartbeat.life != self.life && !Bug::FormerLifeAnswers.planted();
+        let stranger = is_pair && named != Some(answer.disk) && !Bug::OtherDiskAnswers.planted();
+        if answer.epoch != epoch || former || stranger {
             return;
         }
         assert!(answer.matched <= last, "the secondary never holds more than the primary sent");
-        if self.peer.disk != Some(answer.disk) {
+        if self.peer.disk != Some(answer.disk) && !Bug::OtherDiskInherits.planted() {
             primary.matched = Lsn::ZERO; // another disk: what the former one held says nothing
         }
         self.peer.disk = Some(answer.disk);
@@ -207,16 +214,18 @@ impl Appliance {
         primary.follows = true;
         if !primary.offering {
             let Heartbeat { sent, promise, .. } = answer.heartbeat;
-            primary.lease_until = primary.lease_until.max(sent.after(limits::lease(promise)));
+            let from = if Bug::LeaseFromReceipt.planted() { self.now } else { sent };
+            let promise = if Bug::LeaseBeyondPromise.planted() { limits::PROMISE_MAX } else { promise };
+            primary.lease_until = primary.lease_until.max(from.after(limits::lease(promise)));
         }
         let mut copy = false;
         if let Some(retry) = answer.retry_from {
             // One that was overtaken by a newer answer says nothing any more.
             let current = answer.heartbeat.sent > primary.proved && answer.heartbeat.sent >= primary.rewound;
-            if current && retry <= last.next() {
+            if (current || Bug::OvertakenAnswerCounts.planted()) && retry <= last.next() {
                 primary.matched = primary.matched.min(retry.previous());
                 // P10: a secondary in sync that lacks what it held before has lost it.
-                primary.peer_damaged |= is_pair && retry <= primary.sure;
+                primary.peer_damaged |= is_pair && retry <= primary.sure && !Bug::PeerDamageUnseen.planted();
                 copy = retry.previous() < base && !primary.copying;
                 primary.next = retry.max(base.next());
                 primary.rewound = self.now;
@@ -238,11 +247,13 @@ impl Appliance {
     pub(crate) fn commit(&mut self, fx: &mut Vec<Effect>) {
         let Role::Primary(primary) = &self.role else { return };
         let both = self.flushed.min(primary.matched);
-        let target = if self.effective_solo() && primary.closing.is_none() { self.flushed } else { both };
+        let closing = primary.closing.is_some() && !Bug::ClosingCommits.planted();
+        let alone = (self.effective_solo() && !closing) || Bug::PairCommitsAlone.planted();
+        let target = if alone { self.flushed } else { both };
         self.raise_committed(target, fx);
     }
 
-    fn raise_committed(&mut self, target: Lsn, fx: &mut Vec<Effect>) {
+    pub(crate) fn raise_committed(&mut self, target: Lsn, fx: &mut Vec<Effect>) {
         assert!(target <= self.flushed, "nothing is committed before it is durable here");
         if target > self.committed {
             self.committed = target;
@@ -265,6 +276,8 @@ impl Appliance {
     // ---- the secondary ----
 
     pub(crate) fn on_append(&mut self, header: AppendHeader, entries: Vec<Entry>, fx: &mut Vec<Effect>) {
+        let revived = Bug::OldAppendTaken.planted() && header.conf.epoch() < self.own.conf.epoch();
+        let header = if revived { AppendHeader { conf: self.own.conf, ..header } } else { header };
         if header.conf.epoch() < self.own.conf.epoch() {
             self.send_firm(fx); // the sender is deposed
             return;
@@ -284,7 +297,9 @@ impl Appliance {
         self.peer.firm = None;
         self.peer.leaving = None;
         self.cut_dead_tail(&header, fx);
-        self.promise_until = self.promise_until.max(self.now.after(header.heartbeat.promise));
+        if !Bug::PromiseNotGiven.planted() {
+            self.promise_until = self.promise_until.max(self.now.after(header.heartbeat.promise));
+        }
         self.hear_leader(&header);
         if self.is_installing() {
             return;
@@ -298,7 +313,7 @@ impl Appliance {
     /// Tail rule: entries of an older epoch above the primary's base are dead.
     fn cut_dead_tail(&mut self, header: &AppendHeader, fx: &mut Vec<Effect>) {
         let dead = self.log.at(header.base.next()).is_some_and(|entry| entry.epoch < header.conf.epoch());
-        if dead && header.base >= self.log.base().lsn {
+        if dead && header.base >= self.log.base().lsn && !Bug::DeadTailKept.planted() {
             self.truncate(header.base, fx);
         }
     }
@@ -329,6 +344,9 @@ impl Appliance {
         }
         let last = self.log.last_lsn();
         let Some(own) = self.log.at(previous.lsn) else { return Some(last.next()) };
+        if Bug::PreviousUnchecked.planted() {
+            return None;
+        }
         if own.epoch != previous.epoch {
             if previous.lsn <= self.committed {
                 self.diverge(previous.lsn, fx);
@@ -383,6 +401,9 @@ impl Appliance {
             self.log.push(entry);
         }
         let nothing_new = fresh.is_empty();
+        if Bug::CutsToMessage.planted() && nothing_new && self.log.last_lsn() > previous.lsn {
+            self.truncate(previous.lsn, fx);
+        }
         if !nothing_new {
             fx.push(Effect::Append { generation: self.generation, entries: fresh });
         }
@@ -437,7 +458,8 @@ impl Appliance {
     fn follow_committed(&mut self, fx: &mut Vec<Effect>) {
         let Role::Follower(follower) = &self.role else { return };
         let Some(leader) = follower.leader else { return };
-        self.raise_committed(leader.committed.min(leader.proved).min(self.flushed), fx);
+        let proved = if Bug::AppliesUnproved.planted() { self.flushed } else { leader.proved };
+        self.raise_committed(leader.committed.min(proved).min(self.flushed), fx);
     }
 
     /// Answers the newest append, and with it renews the promise not to begin as primary.
@@ -449,7 +471,11 @@ impl Appliance {
         }
         fx.push(Effect::Send(Message::Acknowledge(Acknowledge {
             epoch: self.own.conf.epoch(),
-            matched: leader.proved.min(self.flushed),
+            matched: if Bug::AcknowledgesBeforeFlush.planted() {
+                leader.proved
+            } else {
+                leader.proved.min(self.flushed)
+            },
             heartbeat: leader.heartbeat,
             retry_from,
             disk: self.disk,
@@ -462,7 +488,8 @@ impl Appliance {
         // Never over entries this log shares with the primary's: they may have been acknowledged.
         let dead =
             self.log.at(position.lsn).is_some_and(|own| own != position && position.lsn > self.committed);
-        let wanted = epoch == self.own.conf.epoch() && (position.lsn > self.log.last_lsn() || dead);
+        let lacking = position.lsn > self.log.last_lsn() || Bug::CopyOverShared.planted();
+        let wanted = epoch == self.own.conf.epoch() && (lacking || dead);
         match &mut self.role {
             Role::Follower(follower)
                 if wanted && follower.installing.is_none() && follower.leader.is_some() =>
@@ -499,9 +526,10 @@ impl Appliance {
         }
         self.applied = self.applied.max(lsn); // the report of that may come later
         self.checkpointed = self.checkpointed.max(lsn);
-        let upto = Lsn(self.checkpointed.0.min(self.log.last_lsn().0.saturating_sub(self.retained)));
+        let bound = if Bug::TrimsPastCheckpoint.planted() { self.committed } else { self.checkpointed };
+        let upto = Lsn(bound.0.min(self.log.last_lsn().0.saturating_sub(self.retained)));
         // What is written while a copy is on its way must still be there when it has arrived.
-        let copying = matches!(&self.role, Role::Primary(primary) if primary.copying);
+        let copying = matches!(&self.role, Role::Primary(primary) if primary.copying && !Bug::TrimsDuringCopy.planted());
         if copying || upto <= self.log.base().lsn {
             return;
         }

@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 
 use crate::appliance::{Action, Appliance};
+use crate::planted::Bug;
 use crate::role::{Agreement, Role};
 use crate::{Effect, Instant, Message, limits};
 
@@ -46,7 +47,7 @@ impl Appliance {
             since: self.now,
             was_primary,
             holds_writes: was_primary,
-            noted: false,
+            noted: Bug::NoteSkipped.planted(),
             parted: false,
             witness_since: None,
             handed_over: false,

@@ -21,6 +21,7 @@ use crate::{
     disk::{Disk, DiskFile, OpenMode, PathKind, read_whole},
     failure::{At, IoFailure},
     own_state::{OwnStateError, OwnStateFile},
+    planted::Bug,
 };
 
 /// Newest layout this version reads, and the one it makes.
@@ -145,13 +146,15 @@ impl DataDir {
         match look(disk.as_ref(), path)? {
             Found::Nothing => make_root(disk.as_ref(), path)?,
             Found::Blank => {}
+            Found::Complete if Bug::DataOverwritten.planted() => {}
             Found::Complete => return Err(DataDirError::AlreadyCreated { path: path.to_owned() }),
         }
         let directory = Self::locked(disk, path)?;
         // Another process may have been quicker.
-        let Found::Blank = look(directory.disk.as_ref(), path)? else {
+        let free = matches!(look(directory.disk.as_ref(), path)?, Found::Blank);
+        if !free && !Bug::DataOverwritten.planted() {
             return Err(DataDirError::AlreadyCreated { path: path.to_owned() });
-        };
+        }
         directory.fill(identity)?;
         assert!(Self::exists(directory.disk.as_ref(), path)?, "what was created is there");
         Ok(directory)
@@ -234,7 +237,7 @@ impl DataDir {
             }
             opened => opened.at("open", &lock_path)?,
         };
-        if !lock.try_lock().at("lock", &lock_path)? {
+        if !lock.try_lock().at("lock", &lock_path)? && !Bug::LockNotTaken.planted() {
             return Err(DataDirError::InUse { path: path.to_owned() });
         }
         Ok(Self { disk, path: path.to_owned(), _lock: lock })
@@ -248,8 +251,11 @@ impl DataDir {
             }
         }
         self.disk.sync_dir(&self.path).at("sync", &self.path)?;
-        OwnStateFile::create(Arc::clone(&self.disk), &self.state_path(), identity)?;
         let words = format!("{FORMAT_WORDS}{FORMAT}\n");
+        if Bug::CompleteTooEarly.planted() {
+            self.replace_file(FORMAT_FILE, FORMAT_UNFINISHED, words.as_bytes())?;
+        }
+        OwnStateFile::create(Arc::clone(&self.disk), &self.state_path(), identity)?;
         self.replace_file(FORMAT_FILE, FORMAT_UNFINISHED, words.as_bytes())?;
         Ok(())
     }
@@ -260,7 +266,9 @@ impl DataDir {
         let file = self.disk.open(&unfinished, OpenMode::Create).at("create", &unfinished)?;
         file.set_len(0).at("empty", &unfinished)?;
         file.write_at(bytes, 0).at("write", &unfinished)?;
-        file.sync_all().at("sync", &unfinished)?;
+        if !Bug::ReplacedUnsynced.planted() {
+            file.sync_all().at("sync", &unfinished)?;
+        }
         self.disk.rename(&unfinished, &self.path.join(name)).at("rename", &unfinished)?;
         self.disk.sync_dir(&self.path).at("sync", &self.path)
     }
@@ -370,6 +378,7 @@ fn check_format(disk: &dyn Disk, path: &Path) -> Result<(), DataDirError> {
         .and_then(|text| text.strip_prefix(FORMAT_WORDS)?.strip_suffix('\n')?.parse::<u32>().ok());
     match number {
         Some(FORMAT) => Ok(()),
+        Some(_) if Bug::NewerFormatOpened.planted() => Ok(()),
         Some(format) if format > FORMAT => {
             Err(DataDirError::NewerFormat { path: parent_of(&path).to_owned(), format })
         }

@@ -13,6 +13,7 @@ mod failure;
 mod fields;
 pub mod log;
 pub mod own_state;
+pub mod planted;
 pub mod recovery;
 pub mod state_store;
 #[cfg(any(test, feature = "testing"))]

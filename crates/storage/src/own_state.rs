@@ -19,6 +19,7 @@ use crate::{
     disk::{Disk, OpenMode, read_whole},
     failure::{At, IoFailure},
     fields::Fields,
+    planted::Bug,
 };
 
 /// Newest format this version reads, and the one it writes.
@@ -109,10 +110,17 @@ impl OwnStateFile {
     /// See [`OwnStateError`].
     pub fn load(disk: Arc<dyn Disk>, directory: &Path) -> Result<(Self, OwnState), OwnStateError> {
         let mut older = generations(disk.as_ref(), directory)?;
-        let Some(generation) = older.pop() else {
+        let Some(mut generation) = older.pop() else {
             return Err(OwnStateError::Missing { directory: directory.to_owned() });
         };
-        let path = path_of(directory, generation);
+        let mut path = path_of(directory, generation);
+        if Bug::OlderGenerationLoaded.planted() && !older.is_empty() {
+            let bytes = read_whole(disk.as_ref(), &path, FILE_BYTES_MAX).unwrap_or_default();
+            if decode(&bytes, generation).is_err() {
+                generation = older.pop().unwrap_or_default();
+                path = path_of(directory, generation);
+            }
+        }
         let bytes = match read_whole(disk.as_ref(), &path, FILE_BYTES_MAX) {
             Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
                 return Err(OwnStateError::Damaged { path, reason: "it is too long" });
@@ -126,7 +134,9 @@ impl OwnStateFile {
         assert!(encode(&state, generation) == bytes, "a loaded state encodes to what was loaded");
         // A process that was killed between rename and sync left a name that is there and not durable: the appliance would act
         // on this state without saving it again, and a power cut would bring the older one back.
-        disk.sync_dir(directory).at("sync", directory)?;
+        if !Bug::OwnStateUnsyncedAtLoad.planted() {
+            disk.sync_dir(directory).at("sync", directory)?;
+        }
         let directory = directory.to_owned();
         Ok((Self { disk, directory, generation, older, poisoned: false }, state))
     }
@@ -140,7 +150,9 @@ impl OwnStateFile {
             return Err(OwnStateError::Poisoned);
         }
         self.poisoned = true;
-        self.save_next(state)?;
+        let saved = self.save_next(state);
+        self.poisoned &= !Bug::OwnStateTriedAgain.planted();
+        saved?;
         self.poisoned = false;
         Ok(())
     }
@@ -149,14 +161,23 @@ impl OwnStateFile {
         let next = self.generation + 1;
         let bytes = encode(state, next);
         assert!(decode(&bytes, next).as_ref().ok() == Some(state), "a saved state can be loaded");
+        if Bug::OwnStateOverwritten.planted() && self.generation > 0 {
+            let present = path_of(&self.directory, std::mem::take(&mut self.generation));
+            self.disk.remove(&present).at("remove", &present)?;
+            self.disk.sync_dir(&self.directory).at("sync", &self.directory)?;
+        }
         let unfinished = self.directory.join(UNFINISHED);
         let path = path_of(&self.directory, next);
         let file = self.disk.open(&unfinished, OpenMode::Create).at("create", &unfinished)?;
         file.set_len(0).at("empty", &unfinished)?;
         file.write_at(&bytes, 0).at("write", &unfinished)?;
-        file.sync_all().at("sync", &unfinished)?;
+        if !Bug::OwnStateUnsynced.planted() {
+            file.sync_all().at("sync", &unfinished)?;
+        }
         self.disk.rename(&unfinished, &path).at("rename", &unfinished)?;
-        self.disk.sync_dir(&self.directory).at("sync", &self.directory)?;
+        if !Bug::OwnStateNameUnsynced.planted() {
+            self.disk.sync_dir(&self.directory).at("sync", &self.directory)?;
+        }
         let previous = std::mem::replace(&mut self.generation, next);
         for old in std::mem::take(&mut self.older) {
             let path = path_of(&self.directory, old);
@@ -236,7 +257,7 @@ fn decode(bytes: &[u8], generation: u64) -> Result<OwnState, Defect> {
     let reserved = fields.u16().ok_or(SHORT)?;
     let length = fields.u32().ok_or(SHORT)?;
     let stored = fields.u32().ok_or(SHORT)?;
-    if checksum(&bytes[..16], &bytes[20..]) != stored {
+    if checksum(&bytes[..16], &bytes[20..]) != stored && !Bug::OwnStateChecksumUnchecked.planted() {
         return Err(Defect::Damaged("its checksum is wrong"));
     }
     if format > FORMAT {

@@ -25,6 +25,7 @@ use crate::{
     fields::Fields,
     log::{Log, LogError, LogOptions, Recovered},
     own_state::{OwnStateError, OwnStateFile},
+    planted::Bug,
     state_store::{self, ReadySnapshot, SnapshotBuilder, StateError, StateStore},
 };
 
@@ -95,10 +96,11 @@ impl DataDir {
     /// See [`RecoverError`]; on damage nothing was changed on disk.
     pub fn recover(&self, options: RecoverOptions) -> Result<Parts, RecoverError> {
         let (own_state_file, own_state) = OwnStateFile::load(Arc::clone(self.disk()), &self.state_path())?;
-        let (log, recovered, store) = match self.read_marker()? {
-            Some(position) => self.complete_installation(position, options)?,
-            None => self.open_parts(&own_state, options)?,
-        };
+        let (log, recovered, store) =
+            match self.read_marker()?.filter(|_| !Bug::InstallationForgotten.planted()) {
+                Some(position) => self.complete_installation(position, options)?,
+                None => self.open_parts(&own_state, options)?,
+            };
         compare(&own_state, &recovered, store.applied())?;
         assert!(log.last() == recovered.last() && log.synced() == log.last().lsn);
         Ok(Parts { own_state_file, own_state, log, recovered, store })
@@ -124,10 +126,15 @@ impl DataDir {
         log: &mut Log,
     ) -> Result<(), RecoverError> {
         let position = ready.into_position();
-        self.write_marker(&position)?;
+        if !Bug::MarkerSkipped.planted() {
+            self.write_marker(&position)?;
+        }
         self.take_incoming()?;
         store.reopen(&self.store_path())?;
         assert!(store.applied() == position, "the copy stands where it said");
+        if Bug::MarkerRemovedEarly.planted() {
+            self.remove_marker()?;
+        }
         log.reset(position)?;
         self.remove_marker()?;
         Ok(())
@@ -197,6 +204,9 @@ impl DataDir {
     fn take_incoming(&self) -> Result<(), IoFailure> {
         let incoming = self.path().join(state_store::INCOMING);
         self.disk().rename(&incoming, &self.store_path()).at("rename", &incoming)?;
+        if Bug::IncomingUnsynced.planted() {
+            return Ok(());
+        }
         self.disk().sync_dir(self.path()).at("sync", self.path())
     }
 
@@ -246,11 +256,14 @@ pub(crate) fn decode_position(fields: &mut Fields<'_>) -> Option<Position> {
 /// D1: the instances of the counter must agree.
 fn compare(own_state: &OwnState, recovered: &Recovered, applied: Position) -> Result<(), RecoverError> {
     let last = recovered.last();
+    if Bug::LostWritesIgnored.planted() {
+        return Ok(());
+    }
     let reason = if applied.lsn > last.lsn {
         "the log ends before the state's position"
     } else if applied.lsn < recovered.base.lsn {
         "the log begins after the state's position"
-    } else if recovered.position(applied.lsn) != Some(applied) {
+    } else if recovered.position(applied.lsn) != Some(applied) && !Bug::HistoriesUncompared.planted() {
         "log and state hold different histories"
     } else if last.epoch > own_state.max_epoch.max(own_state.conf.epoch()) {
         "the log is newer than the appliance's own state"

@@ -25,6 +25,7 @@ use crate::{
     disk::{Disk, OpenMode},
     failure::{At, IoFailure},
     fields::Fields,
+    planted::Bug,
     recovery::decode_position,
 };
 use backend::EngineFile;
@@ -176,8 +177,15 @@ impl StateStore {
         assert!(batch.applied.lsn >= before.lsn, "the applied position never falls");
         assert!(batch.applied.lsn > before.lsn || batch.applied == before, "one history");
         let write = || {
+            if Bug::AppliedApart.planted() {
+                let mut transaction = database.begin_write()?;
+                transaction.set_quick_repair(true);
+                write_facts(&transaction, Facts { applied: batch.applied, meta: None })?;
+                transaction.commit()?;
+            }
             let mut transaction = database.begin_write()?;
-            transaction.set_durability(Durability::Immediate)?;
+            let lazy = Bug::CommitNotDurable.planted();
+            transaction.set_durability(if lazy { Durability::None } else { Durability::Immediate })?;
             transaction.set_quick_repair(true);
             write_batch(&transaction, batch)?;
             transaction.commit()?;
@@ -236,7 +244,7 @@ impl Shared {
     /// Turns an error of the engine into ours, after which nothing works any more.
     fn finally<T>(&self, operation: &'static str, result: EngineResult<T>) -> Result<T, StateError> {
         result.map_err(|error| {
-            self.poisoned.store(true, Ordering::SeqCst);
+            self.poisoned.store(!Bug::EngineTriedAgain.planted(), Ordering::SeqCst);
             StateError::of_engine(operation, error)
         })
     }

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use crate::http_names::{MARK, MARK_VERSION, RECORDS_PATH, REQUEST};
+use crate::planted::Bug;
 use crate::register::{MAX_RECORD_BYTES, draw_nonce, too_large};
 use crate::{BoxFuture, ClusterName, ReadOutcome, Reason, Register, Version, WriteOutcome};
 
@@ -140,9 +141,11 @@ impl ServerRegister {
             Some(_) => {
                 return Err(self.reason("speaks another version of the interface: upgrade the older side"));
             }
+            None if Bug::StrangerBelieved.planted() => return Ok(()),
             None => return Err(self.reason("is no Duet witness (or a proxy answered): check the address")),
         }
-        if headers.get(REQUEST).is_none_or(|echo| echo.as_bytes() != nonce.as_bytes()) {
+        let echoed = headers.get(REQUEST).is_some_and(|echo| echo.as_bytes() == nonce.as_bytes());
+        if !echoed && !Bug::EchoUnchecked.planted() {
             return Err(self.reason("sent the answer to another request: is there a cache in between?"));
         }
         Ok(())
@@ -161,6 +164,8 @@ impl ServerRegister {
                 WriteOutcome::Swapped(version)
             }
             Ok(Answer { status: StatusCode::PRECONDITION_FAILED, .. }) => WriteOutcome::Mismatch,
+            Ok(_) if Bug::UnexpectedIsMismatch.planted() => WriteOutcome::Mismatch,
+            Err(_) if Bug::SilenceIsMismatch.planted() => WriteOutcome::Mismatch,
             Ok(answer) => WriteOutcome::Unknown(self.unexpected(&answer)),
             Err(reason) => WriteOutcome::Unknown(reason),
         }
@@ -191,6 +196,7 @@ impl Register for ServerRegister {
                     ReadOutcome::Record { version, bytes }
                 }
                 Ok(Answer { status: StatusCode::NOT_FOUND, .. }) => ReadOutcome::Absent,
+                Ok(_) if Bug::ErrorIsAbsent.planted() => ReadOutcome::Absent,
                 Ok(answer) => ReadOutcome::Unknown(self.unexpected(&answer)),
                 Err(reason) => ReadOutcome::Unknown(reason),
             }

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::planted::Bug;
 use crate::register::too_large;
 use crate::stored::{MAX_STORED_BYTES, Stored};
 use crate::{BoxFuture, ClusterName, ReadOutcome, Reason, Register, Version, WriteOutcome};
@@ -192,7 +193,7 @@ impl Place {
     fn read(&self) -> Result<Option<Stored>, Reason> {
         check_marker(&self.directory)?;
         let found = self.load()?;
-        if found.is_some() {
+        if found.is_some() && !Bug::ReadUnsynced.planted() {
             // The writer may have died between its rename and its flush: nobody may act on what could still
             // vanish.
             sync_directory(&self.folder).map_err(|error| self.failed("flush", &self.folder, &error))?;
@@ -206,6 +207,7 @@ impl Place {
         let mut stored = Vec::new();
         let limit = MAX_STORED_BYTES as u64 + 1;
         match File::open(&path).and_then(|file| file.take(limit).read_to_end(&mut stored)) {
+            Ok(_) if Bug::DamagedFileIsAbsent.planted() => Ok(Stored::decode(&self.cluster, &stored).ok()),
             Ok(_) => Stored::decode(&self.cluster, &stored)
                 .map(Some)
                 .map_err(|error| Reason::new(format!("the witness's record {} {error}", path.display()))),
@@ -262,22 +264,25 @@ impl Place {
         let record = self.folder.join("record");
         let written = OpenOptions::new().write(true).create_new(true).open(new).and_then(|mut file| {
             file.write_all(&stored.encode(&self.cluster))?;
-            file.sync_all()
+            if Bug::RecordUnsynced.planted() { Ok(()) } else { file.sync_all() }
         });
         written.map_err(|error| self.failed("write", new, &error))?;
         if !self.is_expected(expected)? {
             return Ok(WriteOutcome::Mismatch);
         }
-        if Instant::now() >= until {
+        if Instant::now() >= until && !Bug::SleeperWrites.planted() {
             return Err(self.late());
         }
         std::fs::rename(new, &record).map_err(|error| self.failed("replace", &record, &error))?;
-        sync_directory(&self.folder).map_err(|error| self.failed("flush", &self.folder, &error))?;
+        if !Bug::RecordNameUnsynced.planted() {
+            sync_directory(&self.folder).map_err(|error| self.failed("flush", &self.folder, &error))?;
+        }
         Ok(WriteOutcome::Swapped(stored.version.clone()))
     }
 
     fn is_expected(&self, expected: Option<&Version>) -> Result<bool, Reason> {
-        Ok(self.load()?.as_ref().map(|stored| &stored.version) == expected)
+        let careless = Bug::DirectoryOverwrites.planted() && expected.is_some();
+        Ok(self.load()?.as_ref().map(|stored| &stored.version) == expected || careless)
     }
 
     /// Makes the cluster's folder durable, whoever made it.
@@ -305,6 +310,7 @@ impl Place {
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) if Bug::DirectoryUnlocked.planted() => return Ok(file),
                 Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(LOCK_RETRY),
                 Err(TryLockError::WouldBlock) => {
                     let path = path.display();
@@ -363,6 +369,7 @@ fn check_marker(directory: &Path) -> Result<(), Reason> {
             "{shown}/{MARKER} is damaged or of a newer Duet: expected {:?}",
             MARKER_TEXT.trim_end()
         ))),
+        Err(_) if Bug::MarkerUnchecked.planted() => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(Reason::new(format!(
             "{shown} is no witness directory (no file {MARKER} in it): mount the share, or \
              run `duet init` if the pair is new"

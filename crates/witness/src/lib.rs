@@ -12,6 +12,7 @@ mod http_names;
 pub mod memory;
 pub mod name;
 pub mod open;
+pub mod planted;
 pub mod record;
 pub mod register;
 pub mod server;

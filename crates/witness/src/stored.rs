@@ -10,6 +10,7 @@
 
 use bytes::Bytes;
 
+use crate::planted::Bug;
 use crate::register::MAX_RECORD_BYTES;
 use crate::{ClusterName, Version};
 
@@ -87,10 +88,11 @@ impl Stored {
         if length != bytes.len().to_string() {
             return Err(Damaged("it is cut off, or longer than it says"));
         }
-        if sum != format!("{:08x}", checksum(name, version, bytes)) || words.next().is_some() {
+        let right = sum == format!("{:08x}", checksum(name, version, bytes));
+        if !(right || Bug::RecordChecksumUnchecked.planted()) || words.next().is_some() {
             return Err(Damaged("its checksum is wrong"));
         }
-        if name != cluster.as_str() {
+        if name != cluster.as_str() && !Bug::OtherClusterRead.planted() {
             return Err(StoredError::OtherCluster { found: name.to_owned() });
         }
         Ok(Self { version: Version::new(version), bytes: Bytes::copy_from_slice(bytes) })

@@ -15,6 +15,7 @@ use crate::{
     entry::Head,
     event::{Event, EventKind},
     key_range::KeyRange,
+    planted::Bug,
     record,
     revision::Revision,
     source::{RevisionSource, SourceError},
@@ -80,7 +81,13 @@ impl Store {
     /// restored from what the engine holds.
     pub fn begin_checkpoint(&mut self) -> Checkpoint {
         let puts = self.pending.freeze();
-        assert!(puts.last().is_none_or(|(revision, _)| revision.main == self.revision), "all is in it");
+        let puts = if Bug::MetaAheadOfRecords.planted() {
+            Arc::new(puts[..puts.len().saturating_sub(1)].to_vec())
+        } else {
+            puts
+        };
+        let all = puts.last().is_none_or(|(revision, _)| revision.main == self.revision);
+        assert!(all || Bug::MetaAheadOfRecords.planted(), "all is in it");
         let deletes = self.take_dead();
         Checkpoint { puts, deletes, meta: self.encode_meta() }
     }
@@ -112,7 +119,7 @@ impl Store {
         write_signed(&mut output, self.compacted);
         // What is dead and not in this checkpoint is still in the engine: a restored store has to find it again.
         let removal_is_due = self.compaction.is_some() || self.dead.iter().any(|chunk| !chunk.is_empty());
-        output.push(u8::from(removal_is_due));
+        output.push(u8::from(removal_is_due && !Bug::DeletesWithoutMark.planted()));
         write_unsigned(&mut output, leases.len() as u64);
         for (id, ttl) in leases {
             write_signed(&mut output, id);
@@ -134,13 +141,17 @@ impl Store {
         {
             return Err(DecodeError::MalformedInteger);
         }
+        if Bug::CompactedLostAtRestore.planted() {
+            self.compacted = super::NOT_COMPACTED;
+        }
         self.compaction = match reader.byte()? {
             0 => None,
-            1 => Some(Box::default()),
+            1 => (!Bug::CompactionForgotten.planted()).then(Box::default),
             tag => return Err(DecodeError::UnknownTag(tag)),
         };
         for _ in 0..reader.length()? {
             let (id, ttl) = (reader.signed()?, reader.signed()?);
+            let ttl = if Bug::LeaseTtlLostAtRestore.planted() { crate::MIN_LEASE_TTL_SECONDS } else { ttl };
             self.leases.grant(id, ttl).map_err(|_| DecodeError::MalformedInteger)?;
         }
         reader.finish()
@@ -177,7 +188,12 @@ impl Store {
             }
         }
         store.restore_batch(&mut batch)?;
-        store.attach_leases()?;
+        if Bug::RevisionReusedAfterRestart.planted() {
+            store.revision = store.newest_live_revision();
+        }
+        if !Bug::LeaseKeysLostAtRestore.planted() {
+            store.attach_leases()?;
+        }
         Ok(store)
     }
 

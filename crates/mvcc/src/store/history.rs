@@ -12,6 +12,7 @@ use crate::{
     error::Error,
     event::{Event, EventBatch, EventLimits},
     key_range::KeyRange,
+    planted::Bug,
     request::KeyValue,
     revision::Revision,
 };
@@ -44,6 +45,9 @@ impl Gathering<'_> {
     /// Takes the next record, or breaks with the revision that the next call begins at.
     fn add(&mut self, revision: Revision, record: Bytes) -> Result<ControlFlow<i64>, Error> {
         assert!(revision.main >= self.main, "history is read in its order");
+        if Bug::WatchSplitsRevision.planted() && self.is_full() {
+            return Ok(ControlFlow::Break(self.main + 1));
+        }
         if revision.main != self.main {
             if self.is_full() {
                 return Ok(ControlFlow::Break(revision.main));
@@ -72,7 +76,10 @@ impl Store {
         from_revision: i64,
         limits: EventLimits,
     ) -> Result<EventBatch, Error> {
-        if from_revision < 0 || from_revision < self.compacted {
+        if from_revision < 0 || (from_revision < self.compacted && !Bug::WatchBelowCompaction.planted()) {
+            return Err(Error::Compacted { compacted_revision: self.compacted });
+        }
+        if Bug::WatchRefusedAtCompaction.planted() && from_revision == self.compacted {
             return Err(Error::Compacted { compacted_revision: self.compacted });
         }
         let end = from_revision.max(self.revision + 1);
@@ -101,7 +108,7 @@ impl Store {
         // By the compacted revision, not by what the index still has: that depends on how far a compaction came.
         let main = event.revision.main;
         let readable = main > self.compacted || (main == self.compacted && stamp.revision().main == main);
-        if stamp.is_delete() || !readable {
+        if stamp.is_delete() || !(readable || Bug::PreviousOfCompacted.planted()) {
             return Ok(None);
         }
         Ok(Some(self.load(entry, stamp)?.key_value))
@@ -115,7 +122,8 @@ impl Store {
         mut show: impl FnMut(Revision, Bytes) -> Result<ControlFlow<B>, Error>,
     ) -> Result<ControlFlow<B>, Error> {
         // The engine may hold the frozen layer already: what memory has is read from memory only.
-        let first_in_memory = self.pending.first_main().unwrap_or(i64::MAX);
+        let all_from_engine = Bug::WatchDoublesFrozen.planted();
+        let first_in_memory = self.pending.first_main().filter(|_| !all_from_engine).unwrap_or(i64::MAX);
         let mut position = from;
         while position.main < first_in_memory {
             let chunk = self.history.scan(position, CHUNK_RECORDS)?;

@@ -13,6 +13,7 @@ use crate::{
     error::Error,
     event::Event,
     key_range::KeyRange,
+    planted::Bug,
     record,
     request::{
         Compare, CompareResult, CompareTarget, KeyValue, RangeRequest, RangeResponse, SortOrder, SortTarget,
@@ -48,7 +49,7 @@ impl Store {
             Ok(())
         } else if revision > self.revision {
             Err(Error::FutureRevision)
-        } else if revision < self.compacted {
+        } else if revision < self.compacted && !Bug::ReadsBelowCompaction.planted() {
             Err(Error::Compacted { compacted_revision: self.compacted })
         } else {
             Ok(())
@@ -69,6 +70,7 @@ impl Store {
         let rearranged = order.is_some() || has_filter(request);
         let wanted = match (request.count_only, rearranged) {
             (true, _) => 0,
+            (false, true) if Bug::LimitBeforeFilter.planted() => limit,
             (false, true) => usize::MAX,
             (false, false) => limit,
         };
@@ -96,6 +98,7 @@ impl Store {
             .collect::<Result<Vec<KeyValue>, Error>>()?;
         let more = !request.count_only && total > limit;
         assert!(kvs.len() <= count, "the answer is part of what was counted");
+        let count = if Bug::CountIsLimited.planted() { kvs.len() } else { count };
         Ok(RangeResponse { revision: newest, kvs, more, count: count_of(count) })
     }
 
@@ -176,7 +179,8 @@ impl Store {
     /// Whether a condition of a transaction holds now.
     pub(super) fn holds(&self, compare: &Compare) -> Result<bool, Error> {
         let range = KeyRange::new(compare.key.clone(), compare.range_end.clone());
-        let (found, _) = self.find(&range, self.revision, usize::MAX);
+        let at = if Bug::CompareAfterChange.planted() { i64::MAX } else { self.revision };
+        let (found, _) = self.find(&range, at, usize::MAX);
         if found.is_empty() {
             // A key that does not exist is all zeros, but has no value, not even an empty one.
             let is_value = matches!(compare.target, CompareTarget::Value(_));

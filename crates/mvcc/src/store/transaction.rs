@@ -12,6 +12,7 @@ use crate::{
     error::Error,
     event::Event,
     key_range::KeyRange,
+    planted::Bug,
     record,
     request::{DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, Response},
     revision::{Revision, count_of},
@@ -41,7 +42,9 @@ impl Store {
         match run(&mut transaction) {
             Ok(result) => Ok((result, transaction.commit())),
             Err(error) => {
-                transaction.roll_back();
+                if !Bug::RollbackForgotten.planted() {
+                    transaction.roll_back();
+                }
                 Err(error)
             }
         }
@@ -64,7 +67,11 @@ impl Store {
     /// Deletes a lease's keys, in key order at one revision, and then the lease.
     pub(super) fn apply_lease_revoke(&mut self, id: i64) -> Outcome {
         let keys = self.leases.keys(id).ok_or(Error::LeaseNotFound)?;
-        let keys: Vec<Box<[u8]>> = keys.map(Into::into).collect();
+        let mut keys: Vec<Box<[u8]>> = keys.map(Into::into).collect();
+        if Bug::RevokeInRandomOrder.planted() {
+            let state = std::hash::RandomState::new();
+            keys.sort_by_key(|key| std::hash::BuildHasher::hash_one(&state, key));
+        }
         let ((), events) = self.transact(|transaction| {
             for key in &keys {
                 transaction.delete(key);
@@ -72,7 +79,9 @@ impl Store {
             Ok(())
         })?;
         assert!(events.len() == keys.len(), "every key of a lease is live");
-        self.leases.remove(id);
+        if !Bug::LeaseRevokedTwice.planted() {
+            self.leases.remove(id);
+        }
         Ok((Response::LeaseRevoke, events))
     }
 }
@@ -80,7 +89,11 @@ impl Store {
 impl Transaction<'_> {
     /// The current revision as the transaction sees it: its own once it has changed something.
     pub(super) fn newest(&self) -> i64 {
-        if self.events.is_empty() { self.store.revision } else { self.main }
+        if self.events.is_empty() || Bug::TxnReadsOldRevision.planted() {
+            self.store.revision
+        } else {
+            self.main
+        }
     }
 
     /// Sets a key.
@@ -125,6 +138,9 @@ impl Transaction<'_> {
                 keys.push(key.into());
             }
         });
+        if Bug::DeleteSparesLast.planted() && keys.len() > 1 {
+            keys.pop();
+        }
         let mut prev_kvs = Vec::new();
         if request.prev_kv {
             for key in &keys {
@@ -152,9 +168,10 @@ impl Transaction<'_> {
         let Store { index, cache, pending, leases, .. } = &mut *self.store;
         let revision = Revision::new(self.main, count_of(self.events.len()));
         let mut record = Bytes::new();
-        let mut lease = 0;
+        let (mut lease, mut head_is_live) = (0, false);
         let before = index.push(key, |before| {
             let (head, bytes) = change(before, revision);
+            head_is_live = head.is_live();
             record = bytes;
             lease = head.lease;
             if head.is_live() { head.in_slot(cache.insert(revision, record.clone())) } else { head }
@@ -162,7 +179,10 @@ impl Transaction<'_> {
         if let Some(before) = &before {
             cache.remove(before.slot, before.revision());
         }
-        leases.move_key(key, before.map_or(0, |head| head.lease), lease);
+        let kept = Bug::LeaseNotDetached.planted() && head_is_live && lease == 0;
+        if !kept {
+            leases.move_key(key, before.map_or(0, |head| head.lease), lease);
+        }
         pending.push(revision, record.clone());
         let event = range::decode(revision, record).expect("a record just written can be read");
         self.undo.push((event.key_value.key.clone(), before));

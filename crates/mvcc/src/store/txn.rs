@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     error::Error,
+    planted::Bug,
     request::{Operation, OperationResponse, PutRequest, Response, TxnRequest, TxnResponse},
 };
 
@@ -41,8 +42,10 @@ fn branch(request: &TxnRequest, succeeded: bool) -> &[Operation] {
 impl Store {
     pub(super) fn apply_txn(&mut self, request: &TxnRequest) -> Outcome {
         let mut path = self.decide(request)?;
-        self.check_puts(request, &mut path)?;
-        path.rewind();
+        if !Bug::PutsUnchecked.planted() {
+            self.check_puts(request, &mut path)?;
+            path.rewind();
+        }
         self.check_ranges(request, &mut path)?;
         path.rewind();
         let (response, events) = self.transact(|transaction| {
@@ -146,7 +149,12 @@ impl Store {
 impl Transaction<'_> {
     /// Runs the operations on the path.
     fn txn(&mut self, request: &TxnRequest, path: &mut Path) -> Result<TxnResponse, Error> {
-        let (succeeded, operations) = path.take(request);
+        let (mut succeeded, mut operations) = path.take(request);
+        if Bug::CompareAfterChange.planted() {
+            let held = |compare| self.store.holds(compare).unwrap_or(false);
+            succeeded = request.compare.iter().all(held);
+            operations = branch(request, succeeded);
+        }
         let mut responses = Vec::with_capacity(operations.len());
         for operation in operations {
             responses.push(match operation {

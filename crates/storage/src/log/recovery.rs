@@ -19,6 +19,7 @@ use super::{
 use crate::{
     disk::{Disk, DiskFile, OpenMode, read_exact_at},
     failure::At,
+    planted::Bug,
 };
 
 /// What was found on disk.
@@ -74,7 +75,9 @@ pub(super) fn list_segments(
 /// Reads and judges the whole log.
 pub(super) fn verify(disk: &dyn Disk, directory: &Path) -> Result<Found, LogError> {
     // An earlier process may have died between a rename and its sync.
-    disk.sync_dir(directory).at("sync", directory)?;
+    if !Bug::NamesUnsyncedAtOpen.planted() {
+        disk.sync_dir(directory).at("sync", directory)?;
+    }
     let (mut chain, leftovers) = live_chain(disk, directory)?;
     let Some(newest) = chain.pop() else {
         return Err(LogError::Missing { directory: directory.to_owned() });
@@ -126,6 +129,7 @@ fn live_chain(disk: &dyn Disk, directory: &Path) -> Result<(Vec<Opened>, Vec<Pat
             }
             // Made after the one that is wanted and not continued by anything: superseded.
             Some((found, _, path)) if found > id => leftovers.push(path),
+            Some(_) if Bug::MissingSegmentIgnored.planted() => wanted = None,
             // Segments are trimmed from the oldest on, each durably before the next.
             Some((_, lowest, path)) => {
                 let valid_after = chain.last().map_or(lowest, |opened| opened.header.base.lsn).next();
@@ -218,10 +222,12 @@ fn verify_newest(
     }
     // What is reported must be durable, and must be what the medium holds: an earlier process may have ended after a
     // failed sync, which leaves in memory what never reached the disk.
-    opened.file.sync_data().at("sync", &opened.path)?;
-    opened.file.drop_cache().at("drop the cache of", &opened.path)?;
+    if !Bug::MemoryBelieved.planted() {
+        opened.file.sync_data().at("sync", &opened.path)?;
+        opened.file.drop_cache().at("drop the cache of", &opened.path)?;
+    }
     let bytes = read_segment(opened)?;
-    if (bytes.len() as u64) < opened.header.file_bytes {
+    if (bytes.len() as u64) < opened.header.file_bytes && !Bug::ShortSegmentTaken.planted() {
         return Err(damaged(bytes.len() as u64, first, first, "the newest segment was cut short"));
     }
     let run = run(&bytes, opened, Lsn(u64::MAX), stamps);
@@ -234,6 +240,7 @@ fn verify_newest(
     for (offset, block) in blocks(&bytes, run.end) {
         if let Some((header, _)) = record::parse(block, id)
             && header.synced >= lost
+            && !Bug::DamageIsCut.planted()
         {
             return Err(damaged(run.end, lost, header.lsn, "a record is invalid"));
         }
@@ -270,12 +277,14 @@ fn run(bytes: &Bytes, opened: &Opened, until: Lsn, stamps: &mut Vec<Stamp>) -> R
     };
     while run.position.lsn < until {
         let Some((offset, header, command)) = next_record(bytes, run.end, opened.header.id) else { break };
-        if header.previous_crc != run.crc {
+        if header.previous_crc != run.crc && !Bug::ChainUnchecked.planted() {
             break;
         }
         let record_bytes = header.record_bytes() as u64;
         let entry = record::entry(&header, bytes.slice_ref(command));
-        if !entry.follows(&run.position) {
+        let dense = entry.lsn == run.position.lsn.next();
+        let believed = dense && Bug::DigestUnchecked.planted();
+        if !entry.follows(&run.position) && !believed {
             run.contradiction = Some("a record does not follow the one before it");
             break;
         }

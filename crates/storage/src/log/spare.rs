@@ -14,6 +14,7 @@ use super::{BLOCK_BYTES, LogError};
 use crate::{
     disk::{Disk, DiskFile, OpenMode},
     failure::{At, IoFailure},
+    planted::Bug,
 };
 
 /// Bytes of zeros in one write.
@@ -142,7 +143,9 @@ impl Preparer {
         } else {
             shared.disk.remove(path).at("remove", path)?;
         }
-        shared.disk.sync_dir(&shared.directory).at("sync", &shared.directory)?;
+        if !Bug::RecycledUnsynced.planted() {
+            shared.disk.sync_dir(&shared.directory).at("sync", &shared.directory)?;
+        }
         if let Some(mut spare) = vacancy {
             *spare = Some(Spare { path: stale, file: Arc::clone(file), file_bytes, stale: true });
         }
@@ -180,7 +183,9 @@ impl Preparer {
                 file.sync_data().at("sync", path)?;
             }
         }
-        file.sync_all().at("sync", path)?;
+        if !Bug::SpareUnsynced.planted() {
+            file.sync_all().at("sync", path)?;
+        }
         Ok(file)
     }
 }

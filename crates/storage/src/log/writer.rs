@@ -19,6 +19,7 @@ use super::{
 use crate::{
     disk::{Disk, DiskFile},
     failure::At,
+    planted::Bug,
 };
 
 /// A buffer that grew beyond this many bytes for one large append is given back.
@@ -89,7 +90,7 @@ impl Log {
         let view = View { segments: found.segments };
         assert!(view.last() == last.lsn, "every record found has its place and its stamp");
         let mut log = Self::assemble(disk, directory, preparer, view, last, found.last_crc);
-        if !found.goes_on {
+        if !found.goes_on && !Bug::TornTailGoesOn.planted() {
             log.begin_segment(last, 0, true)?;
         }
         Ok((log, found.recovered))
@@ -163,6 +164,10 @@ impl Log {
                 return Ok(());
             }
             let position = log.position(last)?;
+            if Bug::TruncationForgotten.planted() {
+                (log.last, log.synced) = (position, last);
+                return Ok(());
+            }
             log.begin_segment(position, 0, true)
         })
     }
@@ -250,7 +255,9 @@ impl Log {
             return Err(LogError::Poisoned);
         }
         self.poisoned = true;
-        let done = operation(self)?;
+        let done = operation(self);
+        self.poisoned &= !Bug::SyncTriedAgain.planted();
+        let done = done?;
         self.poisoned = false;
         assert!(self.synced <= self.last.lsn, "only what was appended is durable");
         Ok(done)
@@ -276,7 +283,7 @@ impl Log {
 
     /// Where the buffer goes: a fresh block, unless the last one holds nothing that was synced.
     fn write_start(&self) -> u64 {
-        if self.dirty { self.end } else { block_up(self.end) }
+        if self.dirty || Bug::SyncedBlockRewritten.planted() { self.end } else { block_up(self.end) }
     }
 
     /// Writes the buffer, with zeros to the end of its last block, and shows its records to the readers.
@@ -309,7 +316,7 @@ impl Log {
     fn sync_data(&mut self) -> Result<(), LogError> {
         assert!(self.buffer.is_empty(), "what was pushed was flushed");
         if self.dirty {
-            let synced = self.file.sync_data();
+            let synced = if Bug::SyncSkipped.planted() { Ok(()) } else { self.file.sync_data() };
             if synced.is_err() {
                 synced.at("sync", &self.view.read().newest().path)?;
             }
@@ -393,6 +400,7 @@ impl Log {
     fn take_oldest(&self, upto: Lsn) -> Option<LiveSegment> {
         let mut view = self.view.write();
         let next = view.segments.get(1)?;
+        let upto = if Bug::TrimsOneTooFar.planted() { upto.next() } else { upto };
         if next.base.lsn > upto {
             return None;
         }
@@ -428,9 +436,13 @@ fn make_segment(
         let (block, header_crc) = header.encode();
         let path = segment::path(directory, id, base.lsn);
         spare.file.write_at(&block, 0).at("write", &spare.path)?;
-        spare.file.sync_data().at("sync", &spare.path)?;
+        if !Bug::SegmentUnsynced.planted() {
+            spare.file.sync_data().at("sync", &spare.path)?;
+        }
         disk.rename(&spare.path, &path).at("rename", &spare.path)?;
-        disk.sync_dir(directory).at("sync", directory)?;
+        if !Bug::SegmentNameUnsynced.planted() {
+            disk.sync_dir(directory).at("sync", directory)?;
+        }
         let (file, end, offsets) = (spare.file, segment::HEADER_BYTES as u64, Vec::new());
         Ok(LiveSegment { id, continues, path, file, file_bytes, base, header_crc, offsets, end })
     })

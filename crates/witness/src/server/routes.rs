@@ -20,6 +20,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use super::Connections;
 use super::store::{Condition, MAX_RECORDS, NoAnswer, Store, Written};
 use crate::http_names::{MARK, MARK_VERSION, MAX_REQUEST_BYTES, RECORDS_PATH, REQUEST};
+use crate::planted::Bug;
 use crate::register::MAX_RECORD_BYTES;
 use crate::{ClusterName, Version};
 
@@ -77,6 +78,7 @@ async fn read(State(shared): State<Shared>, Path(cluster): Path<String>) -> Resp
             with_version(StatusCode::OK, &stored.version, ([kind], stored.bytes).into_response())
         }
         Ok(Ok(None)) => text(StatusCode::NOT_FOUND, format!("no record of cluster {cluster}")),
+        Ok(Err(_)) if Bug::DamagedIsAbsent.planted() => text(StatusCode::NOT_FOUND, "no record"),
         Ok(Err(error)) => {
             tracing::error!(%cluster, "the stored record {error}");
             text(StatusCode::INTERNAL_SERVER_ERROR, format!("the stored record {error}"))
@@ -176,6 +178,7 @@ fn condition(headers: &HeaderMap) -> Result<Condition, Refusal> {
             let version = version.filter(|version| Version::is_drawn(version)).ok_or_else(refuse)?;
             Ok(Condition::Version(Version::new(version)))
         }
+        (None, None) if Bug::UnconditionalTaken.planted() => Ok(Condition::Absent),
         _ => Err(refuse()),
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::ServeError;
 use super::trial::Trial;
+use crate::planted::Bug;
 use crate::register::draw_nonce;
 use crate::stored::{Stored, StoredError};
 use crate::{ClusterName, Version};
@@ -168,6 +169,7 @@ impl DataFile {
             .map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
+            Err(TryLockError::WouldBlock) if Bug::ServerLockSkipped.planted() => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(ServeError::Locked { directory: directory.to_owned() });
             }
@@ -179,7 +181,9 @@ impl DataFile {
         if !path.try_exists().map_err(failed)? {
             make(directory)?;
         }
-        check_unchanged(&path)?;
+        if !Bug::RecordsUnchecked.planted() {
+            check_unchanged(&path)?;
+        }
         let open = Builder::new().set_cache_size(CACHE_BYTES).open(&path);
         let database = open.map_err(|error| cannot_open(&path, error))?;
         let incarnation = check(&path, &database)?;
@@ -312,25 +316,35 @@ fn write_all(file: &DataFile, mut requests: mpsc::Receiver<Request>) -> Result<(
 /// Carries out the writes in their order in one transaction; durable when this returns.
 fn commit(file: &DataFile, writes: &[(ClusterName, Condition, Bytes)]) -> Result<Vec<Written>, redb::Error> {
     let mut outcomes = Vec::with_capacity(writes.len());
-    let transaction = file.database.begin_write()?;
+    let mut transaction = file.database.begin_write()?;
+    if Bug::RepliesBeforeCommit.planted() {
+        let _ = transaction.set_durability(redb::Durability::None);
+    }
     {
         let mut table = transaction.open_table(RECORDS)?;
         for (cluster, condition, bytes) in writes {
-            let found = match table.get(cluster.as_str())? {
-                Some(stored) => match Stored::decode(cluster, stored.value()) {
-                    Ok(stored) => Some(stored.version),
-                    Err(error) => {
-                        outcomes.push(Written::Unusable(error));
-                        continue;
-                    }
-                },
+            let decode = |stored: redb::AccessGuard<'_, &[u8]>| Stored::decode(cluster, stored.value());
+            let stored = if Bug::BatchSeesOldVersions.planted() {
+                file.database.begin_read()?.open_table(RECORDS)?.get(cluster.as_str())?.map(decode)
+            } else {
+                table.get(cluster.as_str())?.map(decode)
+            };
+            let found = match stored {
+                Some(Ok(stored)) => Some(stored.version),
+                Some(Err(_)) if Bug::DamagedRecordReplaced.planted() => None,
+                Some(Err(error)) => {
+                    outcomes.push(Written::Unusable(error));
+                    continue;
+                }
                 None => None,
             };
             let expected = match condition {
                 Condition::Absent => None,
                 Condition::Version(version) => Some(version),
             };
-            if found.as_ref() != expected {
+            let careless = Bug::ServerOverwrites.planted() && found.is_some() && expected.is_some()
+                || Bug::CreateReplaces.planted() && expected.is_none();
+            if found.as_ref() != expected && !careless {
                 outcomes.push(Written::Mismatch);
                 continue;
             }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use duet_protocol::{Lsn, Position};
+use bytes::Bytes;
+use duet_protocol::{Digest, Entry, Epoch, Lsn, Position};
 
 use super::model::{OPTIONS, Step, Subject, directory};
 use crate::{
@@ -182,4 +183,18 @@ fn a_log_begun_over_a_damaged_one_supersedes_it() {
             break;
         }
     }
+}
+
+#[test]
+fn an_entry_whose_digest_is_not_true_to_its_history_is_damage() {
+    let disk = Subject::new().disk;
+    let mut log = Log::create(Arc::new(disk.clone()), &directory(), Position::EMPTY, OPTIONS).unwrap();
+    let first = Entry::following(&Position::EMPTY, Epoch(1), Bytes::from_static(b"first"));
+    let second = Entry::following(&first.position(), Epoch(1), Bytes::from_static(b"second"));
+    let untrue = Entry { digest: Digest([7; 16]), ..second };
+    log.append(&[first, untrue]).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    let Err(LogError::Damaged(damage)) = open(&disk) else { panic!("the untrue digest is overlooked") };
+    assert_eq!((damage.first_lost, damage.valid_after), (Lsn(2), Lsn(3)));
 }

@@ -1,0 +1,119 @@
+//! The checkers, in the order in which they try: the quick ones first.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::child::{self, Ended};
+use crate::{own, suites};
+
+/// No checker may take longer for one bug. In processor time, so that a busy machine changes nothing.
+const CPU_LIMIT: Duration = Duration::from_mins(10);
+
+/// The same proptest cases each time, and no time spent on making the failing one smaller.
+const PROPTEST: [(&str, &str); 2] = [("PROPTEST_RNG_SEED", "1"), ("PROPTEST_MAX_SHRINK_ITERS", "0")];
+
+/// One checker.
+pub struct Check {
+    /// `crate/target` for tests, else what [`own`] knows it by.
+    pub name: String,
+    /// The crates whose bugs it may catch.
+    crates: &'static [&'static str],
+    program: PathBuf,
+    arguments: Vec<String>,
+    /// Where tests expect to be run.
+    directory: Option<PathBuf>,
+}
+
+/// What a checker says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Nothing is wrong.
+    Passed,
+    /// What is wrong, in a sentence.
+    Caught(String),
+    /// It has said nothing: it hung, died, or could not be run.
+    Failed(String),
+}
+
+impl Verdict {
+    /// For people.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Passed => "passes".into(),
+            Self::Caught(what) => format!("finds: {what}"),
+            Self::Failed(why) => format!("says nothing: {why}"),
+        }
+    }
+}
+
+/// One run of a checker.
+pub struct Run {
+    pub verdict: Verdict,
+    pub cpu: Duration,
+}
+
+/// All of them; builds the tests first.
+pub fn all() -> Result<Vec<Check>, String> {
+    let executables = suites::build()?;
+    let itself = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let mut checks: Vec<Check> = suites::ORDER
+        .iter()
+        .map(|(name, crates)| {
+            let found = executables.iter().find(|executable| executable.name == *name);
+            let executable = found.ok_or_else(|| format!("there are no tests {name}"))?;
+            Ok(Check {
+                name: (*name).to_owned(),
+                crates,
+                program: executable.path.clone(),
+                arguments: vec!["--test-threads=1".into()],
+                directory: Some(executable.directory.clone()),
+            })
+        })
+        .collect::<Result<_, String>>()?;
+    checks.extend(own::NAMES.iter().map(|(name, crates)| Check {
+        name: (*name).to_owned(),
+        crates,
+        program: itself.clone(),
+        arguments: vec!["check".into(), (*name).to_owned()],
+        directory: None,
+    }));
+    Ok(checks)
+}
+
+impl Check {
+    /// Whether it may catch a bug of this crate.
+    pub fn is_for(&self, of: &str) -> bool {
+        self.crates.contains(&of)
+    }
+
+    /// Runs it with a bug planted, or with none.
+    pub fn run(&self, bug: Option<&str>) -> Result<Run, String> {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).envs(PROPTEST);
+        command.env(duet_planted::VARIABLE, OsStr::new(bug.unwrap_or_default()));
+        command.env("RUST_BACKTRACE", "0");
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
+        let Ended { code, output, cpu } = child::run(command, CPU_LIMIT)?;
+        let verdict = match code {
+            Ok(0) => Verdict::Passed,
+            Ok(own::CAUGHT) => said(own::sentence(&output), &output),
+            Ok(suites::FAILED) => said(suites::sentence(&output), &output),
+            Ok(code) => Verdict::Failed(format!("it ended with {code}: {}", last_line(&output))),
+            Err(why) => Verdict::Failed(why),
+        };
+        Ok(Run { verdict, cpu })
+    }
+}
+
+fn said(sentence: Option<String>, output: &str) -> Verdict {
+    let silent = || Verdict::Failed(format!("it failed without a sentence: {}", last_line(output)));
+    sentence.map_or_else(silent, Verdict::Caught)
+}
+
+fn last_line(output: &str) -> &str {
+    output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no output")
+}

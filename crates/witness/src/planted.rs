@@ -1,0 +1,58 @@
+//! Bugs that can be planted in the witness, to test the tests (docs/testing.md).
+
+duet_planted::bugs! {
+    "witness"
+
+    /// The server replaces a record whatever its version.
+    ServerOverwrites,
+    /// A create replaces a record that is there.
+    CreateReplaces,
+    /// Writes of one commit are compared with the records before it, not with each other.
+    BatchSeesOldVersions,
+    /// The server answers a write before it is durable.
+    RepliesBeforeCommit,
+    /// Two servers work in one directory.
+    ServerLockSkipped,
+    /// The server takes a damaged record for an absent one when it writes.
+    DamagedRecordReplaced,
+    /// The server starts without having checked its whole file.
+    RecordsUnchecked,
+    /// The server answers that there is no record when it cannot be read.
+    DamagedIsAbsent,
+    /// A write without a condition is taken for a create.
+    UnconditionalTaken,
+    /// A record that belongs to another cluster is read.
+    OtherClusterRead,
+    /// The checksum of a stored record is not verified.
+    RecordChecksumUnchecked,
+    /// Every write of a record has the same version.
+    VersionRepeats,
+    /// The record of another pair with the same name is read.
+    OtherPairRead,
+    /// A write to a witness directory replaces a record whatever its version.
+    DirectoryOverwrites,
+    /// The lock of a witness directory is not respected.
+    DirectoryUnlocked,
+    /// A directory without its marker (an unmounted share) is taken for a witness without records.
+    MarkerUnchecked,
+    /// A damaged record in a witness directory is taken for an absent one.
+    DamagedFileIsAbsent,
+    /// A witness directory answers before the record's bytes are durable.
+    RecordUnsynced,
+    /// A witness directory answers before the record's name is durable.
+    RecordNameUnsynced,
+    /// A record is read from a witness directory before its name is durable.
+    ReadUnsynced,
+    /// A writer that slept past its deadline under the lock writes all the same.
+    SleeperWrites,
+    /// The answer of something that is no witness is believed.
+    StrangerBelieved,
+    /// The answer to another request is believed.
+    EchoUnchecked,
+    /// An answer off the list counts as a mismatch: certainly not done.
+    UnexpectedIsMismatch,
+    /// A write that was not answered counts as a mismatch: certainly not done.
+    SilenceIsMismatch,
+    /// An error of the witness counts as an absent record.
+    ErrorIsAbsent,
+}
