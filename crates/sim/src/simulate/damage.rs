@@ -34,8 +34,10 @@ impl World {
 
     /// The next write to the log goes wrong, or a bit of it is flipped now.
     pub(crate) fn damage(&mut self, id: ApplianceId, mishap: Option<Mishap>, dice: &mut Random) -> bool {
-        let doubtful = ApplianceId::ALL.into_iter().any(|id| self.machines.get(id).disk.is_injured());
-        if doubtful || self.is_only_copy(id) || self.machines.get(id).held_down {
+        let harmed = ApplianceId::ALL.into_iter().any(|id| self.is_harmed(id));
+        // Without disk and witness nobody can say who went on last: a person decides then.
+        let harmed = harmed || self.record().is_none();
+        if harmed || self.is_only_copy(id) || self.machines.get(id).held_down {
             return false;
         }
         let machine = self.machines.get_mut(id);
@@ -47,6 +49,12 @@ impl World {
             }
             None => machine.disk.flip_bit(dice),
         }
+    }
+
+    /// Whether the disk has lost something, or is about to.
+    pub(crate) fn is_harmed(&self, id: ApplianceId) -> bool {
+        let machine = self.machines.get(id);
+        machine.disk.is_harmed() || machine.waits_for_peer || machine.refuses
     }
 
     /// Whether nobody else is bound to hold what was acknowledged.
@@ -85,12 +93,13 @@ impl World {
         if !machine.suspect {
             return self.violate(format!("storage: {id} refuses a healthy disk: {why}"));
         }
+        self.machines.get_mut(id).refuses = true;
         self.note(|| format!("{id} does not start: {why}"));
         if self.machines.get(id).disk.is_injured() {
             self.marks.reach(Mark::DamageFound);
-            if self.can_do_without(id) && self.random.chance(500) {
-                self.replace_disk(id);
-            }
+        }
+        if self.can_do_without(id) && self.random.chance(500) {
+            self.replace_disk(id);
         }
         self.look_again(id);
     }

@@ -101,7 +101,10 @@ impl World {
                 self.schedule(lasts, Event::WitnessQuick);
                 return true;
             }
-            Fault::WitnessWiped => return self.wipe_witness(),
+            Fault::WitnessWiped => {
+                let lacking = |id| self.is_harmed(id) || !self.own(id).joined;
+                return !ApplianceId::ALL.into_iter().any(lacking) && self.wipe_witness();
+            }
             Fault::SlowDisk => {
                 self.machines.get_mut(id).slow_disk = Some((100 * MILLI, SECOND));
                 self.schedule(lasts, Event::DiskQuick { id });
@@ -136,7 +139,8 @@ impl World {
 
     /// The machine stays down until every request it made is settled; then its disk is blank, or has lost writes.
     fn take_disk_away(&mut self, id: ApplianceId) -> bool {
-        if self.machines.get(id).held_down || self.options.lossy.is_some() {
+        let harmed = ApplianceId::ALL.into_iter().any(|id| self.is_harmed(id));
+        if harmed || self.machines.get(id).held_down || self.options.lossy.is_some() {
             return false;
         }
         self.crash(id, true);
@@ -152,7 +156,7 @@ impl World {
             return;
         }
         self.machines.get_mut(id).held_down = false;
-        let settled = self.can_do_without(id);
+        let settled = self.can_do_without(id) && !self.is_harmed(id.peer());
         if settled && (self.machines.get(id).disk.is_injured() || self.random.chance(500)) {
             self.replace_disk(id);
         } else if settled {
@@ -168,7 +172,8 @@ impl World {
         self.status(peer).is_some_and(|status| {
             let conf = status.own.conf;
             let serves = status.role == RoleName::Primary && status.pending.is_none();
-            let known = self.record().is_some_and(|record| record.conf == conf);
+            // An empty witness is refilled by a pair only: when all is healed nothing that could is still under way.
+            let known = self.record().map_or(!self.faulting, |record| record.conf == conf);
             serves && known && self.own(peer).conf == conf && self.newest() == conf && conf.is_solo()
         })
     }

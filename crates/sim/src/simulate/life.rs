@@ -121,6 +121,7 @@ impl World {
             leaving_since: None,
         });
         machine.suspect = machine.is_doubtful();
+        machine.refuses = false;
         self.note(|| format!("{id} starts"));
         self.check_state(id);
         let checkpoint = self.random.within(self.options.checkpoint);
@@ -263,6 +264,7 @@ impl World {
         machine.kept = Kept::new(own, Position::EMPTY);
         machine.suspect = false;
         machine.waits_for_peer = false;
+        machine.refuses = false;
         self.note(|| format!("{id} gets a blank disk"));
     }
 
@@ -272,6 +274,8 @@ impl World {
         let machine = self.machines.get_mut(id);
         assert!(machine.process.is_none(), "writes are lost while the process is down");
         let options = storage::options(self.options.segment_bytes);
+        machine.disk.disarm();
+        machine.disk.set_capacity(None);
         let lost = storage::lose_last(&machine.disk, count, options);
         machine.suspect = true;
         self.note(|| format!("{id} has lost its last {lost} entries"));

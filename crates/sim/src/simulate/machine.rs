@@ -66,6 +66,7 @@ pub struct Process {
 
 /// A machine.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Machine {
     pub clock: Clock,
     pub disk: SimDisk,
@@ -78,6 +79,8 @@ pub struct Machine {
     pub held_down: bool,
     /// It has lost its last writes and cannot know: it is started when its peer goes on without it.
     pub waits_for_peer: bool,
+    /// Its last start refused what the disk holds.
+    pub refuses: bool,
     /// The disk was made to fail or to lie: the process may fail, and may miss what it had stored.
     pub suspect: bool,
     /// Where its log ended, durable or not, when the last process died.

@@ -151,6 +151,7 @@ impl World {
             let mut own = OwnState::blank(CLUSTER, id, *disks.get(id));
             own.conf = conf;
             own.max_epoch = conf.epoch();
+            own.joined = true;
             let drift = draw_drift(&mut random, options.drift);
             let disk = SimDisk::default();
             storage::make(&disk, &own, base, &rows, storage::options(options.segment_bytes));
@@ -162,6 +163,7 @@ impl World {
                 slow_disk: None,
                 held_down: false,
                 waits_for_peer: false,
+                refuses: false,
                 suspect: false,
                 last_written: base.lsn,
             }

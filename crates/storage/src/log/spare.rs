@@ -172,7 +172,7 @@ impl Preparer {
         let file = self.shared.disk.open(path, OpenMode::Create).at("create", path)?;
         file.set_len(0).at("empty", path)?;
         let chunk = u64::try_from(ZEROS_BYTES).unwrap_or(u64::MAX).min(file_bytes);
-        let zeros = vec![0; ZEROS_BYTES];
+        let zeros = vec![0; usize::try_from(chunk).unwrap_or(ZEROS_BYTES)];
         let mut offset = 0;
         while offset < file_bytes {
             let count = (file_bytes - offset).min(chunk);

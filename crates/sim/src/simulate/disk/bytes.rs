@@ -10,6 +10,8 @@ const SECTOR_BYTES: usize = 512;
 pub(super) struct Content {
     /// What a machine finds that was just switched on.
     medium: Vec<u8>,
+    /// With everything written.
+    length: usize,
     /// Written and not synced, in order.
     unsynced: Vec<Change>,
     /// Believed to be on the medium, and wrong there; reads are answered from memory until that is given up.
@@ -66,12 +68,8 @@ impl Write {
 
 impl Content {
     /// The length that a process sees.
-    pub fn length(&self) -> usize {
-        self.unsynced.iter().fold(self.medium.len(), |length, change| match change {
-            Change::Length(length) => *length,
-            Change::Write(write) => length.max(write.end()),
-            Change::Zeros(_, to) => length.max(*to),
-        })
+    pub const fn length(&self) -> usize {
+        self.length
     }
 
     pub fn is_doubtful(&self) -> bool {
@@ -113,6 +111,7 @@ impl Content {
     }
 
     pub fn write(&mut self, offset: usize, bytes: &[u8], misfortune: Option<Misfortune>) {
+        self.length = self.length.max(offset + bytes.len());
         let change = if misfortune.is_none() && bytes.len() >= ZEROS_BYTES && is_zero(bytes) {
             Change::Zeros(offset, offset + bytes.len())
         } else {
@@ -122,6 +121,7 @@ impl Content {
     }
 
     pub fn set_length(&mut self, length: usize) {
+        self.length = length;
         self.unsynced.push(Change::Length(length));
     }
 
@@ -172,6 +172,7 @@ impl Content {
                 }
             }
         }
+        self.length = self.medium.len();
     }
 
     /// Memory is given up where it believes the medium to hold the same.
@@ -185,6 +186,12 @@ impl Content {
         if self.unsynced.is_empty() {
             return;
         }
+        self.settle(random);
+        self.length = self.medium.len();
+    }
+
+    /// What was not synced meets its fate.
+    fn settle(&mut self, random: &mut Random) {
         let mood = random.below(4);
         for change in std::mem::take(&mut self.unsynced) {
             let stays = match mood {

@@ -152,6 +152,11 @@ impl SimDisk {
         wrong || shared.armed.is_any() || shared.capacity.is_some()
     }
 
+    /// Whether the medium is wrong anywhere, or the next write will make it so.
+    pub fn is_harmed(&self) -> bool {
+        lock(&self.shared).armed.misfortune.is_some() || self.is_injured()
+    }
+
     /// Whether the medium is wrong anywhere.
     pub fn is_injured(&self) -> bool {
         lock(&self.shared).contents().iter().any(|content| !lock(content).injuries.is_empty())
