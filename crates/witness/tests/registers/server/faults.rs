@@ -8,8 +8,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::running::{PATIENT, Running, open};
-use crate::{reason_of_read, reason_of_write, swapped};
+use super::running::{Running, open};
+use crate::outcomes::{PATIENT, reason_of_read, reason_of_write, swapped};
 
 const SHORT: Duration = Duration::from_millis(200);
 const SOME_VERSION: &str = "0123456789abcdef0123456789abcdef";

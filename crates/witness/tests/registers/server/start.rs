@@ -6,7 +6,7 @@ use std::path::Path;
 use duet_witness::server::{ServeError, WitnessServer, WitnessServerConfig};
 use tempfile::TempDir;
 
-use crate::running::{Running, config};
+use super::running::{Running, config};
 
 const ABOUT: redb::TableDefinition<&str, &str> = redb::TableDefinition::new("about");
 

@@ -11,8 +11,8 @@ use duet_witness::server::{ServeError, WitnessServer, WitnessServerConfig};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// Generous: the tests of promises must not fail because the machine is busy.
-pub const PATIENT: Duration = Duration::from_mins(1);
+use crate::outcomes::PATIENT;
+
 /// Data directory of a [`Process`].
 const DIRECTORY: &str = "DUET_WITNESS_TEST_SERVER";
 /// What a [`Process`] prints before its address.
@@ -79,7 +79,7 @@ impl Process {
     /// `limits` are shell commands that run first, to take something away from it.
     pub fn start(directory: &Path, limits: &str) -> Self {
         let mut child = Command::new("sh")
-            .args(["-c", &format!("{limits} exec \"$0\" --exact process --nocapture --quiet")])
+            .args(["-c", &format!("{limits} exec \"$0\" --exact server::process --nocapture --quiet")])
             .arg(std::env::current_exe().expect("this program"))
             .env(DIRECTORY, directory)
             .stdout(Stdio::piped())

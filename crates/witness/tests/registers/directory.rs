@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use duet_witness::directory::{DirectoryRegister, prepare};
-use duet_witness::{BoxFuture, ReadOutcome, Reason, Register, Version, WriteOutcome, conformance};
+use duet_witness::{BoxFuture, ReadOutcome, Register, Version, WriteOutcome, conformance};
 use tempfile::TempDir;
 
-/// Generous: the tests of promises must not fail because the machine is busy.
-const PATIENT: Duration = Duration::from_mins(1);
+use crate::outcomes::{PATIENT, reason_of_read, reason_of_write, swapped};
 
 struct Directory(TempDir);
 
@@ -45,20 +44,6 @@ impl conformance::Backend for Directory {
                 }
             }
         })
-    }
-}
-
-fn reason_of_read(outcome: ReadOutcome) -> Reason {
-    match outcome {
-        ReadOutcome::Unknown(reason) => reason,
-        other => panic!("expected Unknown, got {other:?}"),
-    }
-}
-
-fn reason_of_write(outcome: WriteOutcome) -> Reason {
-    match outcome {
-        WriteOutcome::Unknown(reason) => reason,
-        other => panic!("expected Unknown, got {other:?}"),
     }
 }
 
@@ -95,9 +80,7 @@ async fn a_marker_of_a_newer_format_is_unknown() {
 async fn a_damaged_record_is_unknown_and_is_not_replaced() {
     let directory = prepared();
     let register = open(directory.path(), "pair", PATIENT);
-    let WriteOutcome::Swapped(version) = register.create(Bytes::from_static(b"content")).await else {
-        panic!("created");
-    };
+    let version = swapped(register.create(Bytes::from_static(b"content")).await);
     let record = directory.path().join("pair/record");
     let whole = fs::read(&record).unwrap();
     let flipped: Vec<u8> = whole.iter().map(|byte| if *byte == b'c' { b'C' } else { *byte }).collect();
@@ -118,7 +101,7 @@ async fn a_damaged_record_is_unknown_and_is_not_replaced() {
 async fn a_record_copied_from_another_cluster_is_unknown() {
     let directory = prepared();
     let register = open(directory.path(), "one", PATIENT);
-    assert!(matches!(register.create(Bytes::from_static(b"x")).await, WriteOutcome::Swapped(_)));
+    swapped(register.create(Bytes::from_static(b"x")).await);
     fs::create_dir(directory.path().join("two")).unwrap();
     fs::copy(directory.path().join("one/record"), directory.path().join("two/record")).unwrap();
     let reason = reason_of_read(open(directory.path(), "two", PATIENT).read().await).to_string();
@@ -144,9 +127,7 @@ async fn a_directory_without_rights_is_unknown() {
 async fn a_held_lock_is_unknown_within_the_deadline() {
     let directory = prepared();
     let register = open(directory.path(), "pair", Duration::from_millis(200));
-    let WriteOutcome::Swapped(version) = register.create(Bytes::from_static(b"1")).await else {
-        panic!("created");
-    };
+    let version = swapped(register.create(Bytes::from_static(b"1")).await);
     let lock = fs::File::open(directory.path().join("pair/lock")).unwrap();
     lock.lock().unwrap();
     let start = Instant::now();
@@ -157,8 +138,7 @@ async fn a_held_lock_is_unknown_within_the_deadline() {
     assert!(matches!(read, ReadOutcome::Record { ref bytes, .. } if bytes == "1"), "{read:?}");
     drop(lock);
     let patient = open(directory.path(), "pair", PATIENT);
-    let outcome = patient.compare_and_set(&version, Bytes::from_static(b"3")).await;
-    assert!(matches!(outcome, WriteOutcome::Swapped(_)), "{outcome:?}");
+    swapped(patient.compare_and_set(&version, Bytes::from_static(b"3")).await);
 }
 
 /// A named pipe in the record's place hangs whoever opens it, as a dead file server would.
@@ -195,7 +175,7 @@ async fn files_of_dead_writers_are_removed() {
     let left = directory.path().join("pair/new-0123");
     fs::write(&left, "half a rec").unwrap();
     assert_eq!(register.read().await, ReadOutcome::Absent);
-    assert!(matches!(register.create(Bytes::from_static(b"x")).await, WriteOutcome::Swapped(_)));
+    swapped(register.create(Bytes::from_static(b"x")).await);
     assert!(!left.exists());
 }
 
@@ -212,12 +192,12 @@ async fn processes_race_without_losing_an_increment() {
     }
     let directory = prepared();
     let register = open(directory.path(), "pair", PATIENT);
-    assert!(matches!(register.create(Bytes::from_static(b"0")).await, WriteOutcome::Swapped(_)));
+    swapped(register.create(Bytes::from_static(b"0")).await);
     let program = std::env::current_exe().unwrap();
     let children: Vec<_> = (0..PROCESSES)
         .map(|_| {
             Command::new(&program)
-                .args(["--exact", "processes_race_without_losing_an_increment"])
+                .args(["--exact", "directory::processes_race_without_losing_an_increment"])
                 .env(CHILD_DIRECTORY, directory.path())
                 .spawn()
                 .unwrap()

@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::running::{PATIENT, Running, open};
-use crate::{reason_of_read, reason_of_write, swapped};
+use super::running::{Running, open};
+use crate::outcomes::{PATIENT, reason_of_read, reason_of_write, swapped};
 
 const RECORDS: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("records");
 

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use duet_witness::{BoxFuture, ReadOutcome, Reason, Register, Version, WriteOutcome, conformance};
-use running::{PATIENT, Process, Running, open};
+use duet_witness::{BoxFuture, ReadOutcome, Register, Version, WriteOutcome, conformance};
+use running::{Process, Running, open};
+
+use crate::outcomes::{PATIENT, swapped};
 
 struct Server(tokio::sync::Mutex<Option<Running>>, std::sync::Mutex<String>, tempfile::TempDir);
 
@@ -48,27 +50,6 @@ impl conformance::Backend for Server {
         Box::pin(self.again(|directory| {
             std::fs::remove_file(directory.join("witness.redb")).expect("removable");
         }))
-    }
-}
-
-fn reason_of_read(outcome: ReadOutcome) -> Reason {
-    match outcome {
-        ReadOutcome::Unknown(reason) => reason,
-        other => panic!("expected Unknown, got {other:?}"),
-    }
-}
-
-fn reason_of_write(outcome: WriteOutcome) -> Reason {
-    match outcome {
-        WriteOutcome::Unknown(reason) => reason,
-        other => panic!("expected Unknown, got {other:?}"),
-    }
-}
-
-fn swapped(outcome: WriteOutcome) -> Version {
-    match outcome {
-        WriteOutcome::Swapped(version) => version,
-        other => panic!("expected Swapped, got {other:?}"),
     }
 }
 
