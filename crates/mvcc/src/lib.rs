@@ -14,6 +14,9 @@ mod command;
 mod entry;
 mod error;
 mod event;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod key_range;
 mod lease;

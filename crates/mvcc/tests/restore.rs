@@ -120,6 +120,13 @@ fn damaged_records_are_refused() {
         with(|records| records[4].1 = records[5].1.clone()),
         Some(RestoreError::Contradiction(_))
     ));
+    // A version that no key can have so early.
+    let version_9 = |records: &mut Records| {
+        let mut record = records[0].1.to_vec();
+        record[2] = 9;
+        records[0].1 = Bytes::from(record);
+    };
+    assert!(matches!(with(version_9), Some(RestoreError::Contradiction(_))));
     // A key on a lease that does not exist.
     let other = Bench::default().store.begin_checkpoint().meta;
     let mut meta = meta.to_vec();

@@ -12,6 +12,14 @@ impl Lsn {
     /// The place before the first entry.
     pub const ZERO: Self = Self(0);
 
+    /// No log gets here: a million entries a second for more than a hundred thousand years.
+    pub const MAX: Self = Self(1 << 62);
+
+    /// An LSN that was read somewhere; `None` above [`Self::MAX`], so that there is always a next one.
+    pub const fn checked(number: u64) -> Option<Self> {
+        if number <= Self::MAX.0 { Some(Self(number)) } else { None }
+    }
+
     /// The LSN after this one.
     #[must_use]
     pub const fn next(self) -> Self {
@@ -39,6 +47,14 @@ pub struct Epoch(pub u64);
 impl Epoch {
     /// No configuration.
     pub const ZERO: Self = Self(0);
+
+    /// No pair gets here.
+    pub const MAX: Self = Self(1 << 62);
+
+    /// An epoch that was read somewhere; `None` above [`Self::MAX`], so that there is always a fresh one.
+    pub const fn checked(number: u64) -> Option<Self> {
+        if number <= Self::MAX.0 { Some(Self(number)) } else { None }
+    }
 }
 
 impl fmt::Display for Epoch {

@@ -4,7 +4,7 @@
 //! etcd's clients go to the other appliance, requests that are under way are answered, and what is not done after
 //! `DRAIN` is cut.
 
-mod authority;
+pub(crate) mod authority;
 mod direct;
 mod gathering;
 

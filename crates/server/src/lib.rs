@@ -16,6 +16,9 @@ mod data;
 mod driver;
 pub mod failpoint;
 mod fatal;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inbox;
 mod init;
 mod log_writer;

@@ -2,6 +2,8 @@
 //!
 //! Reading never panics: a field beyond the end is `None`, which every caller turns into its own damage error.
 
+use duet_protocol::{Epoch, Lsn};
+
 /// Reads fields from the front of a slice.
 #[derive(Debug)]
 pub(crate) struct Fields<'a>(pub &'a [u8]);
@@ -37,6 +39,16 @@ impl Fields<'_> {
     /// The next sixteen bytes.
     pub fn u128(&mut self) -> Option<u128> {
         self.array().map(u128::from_le_bytes)
+    }
+
+    /// The next LSN.
+    pub fn lsn(&mut self) -> Option<Lsn> {
+        self.u64().and_then(Lsn::checked)
+    }
+
+    /// The next epoch.
+    pub fn epoch(&mut self) -> Option<Epoch> {
+        self.u64().and_then(Epoch::checked)
     }
 
     /// Whether everything was read.

@@ -11,6 +11,9 @@ pub mod data_dir;
 pub mod disk;
 mod failure;
 mod fields;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod log;
 pub mod own_state;
 pub mod planted;

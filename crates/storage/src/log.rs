@@ -39,6 +39,8 @@
 //! is the loss of its very last group or newest segment; the state store's applied position and the peer are the second
 //! and third instance of the counter (see [`crate::recovery`]).
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod reader;
 mod record;
 mod recovery;

@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use duet_protocol::{ApplianceId, ClusterId, Conf, DiskId, Epoch, OwnState, PerAppliance};
+use duet_protocol::{ApplianceId, ClusterId, Conf, DiskId, OwnState, PerAppliance};
 
 use crate::{
     disk::{Disk, OpenMode, read_whole},
@@ -206,7 +206,7 @@ fn path_of(directory: &Path, generation: u64) -> PathBuf {
 
 /// What is wrong with the bytes of a generation.
 #[derive(Debug)]
-enum Defect {
+pub(crate) enum Defect {
     Damaged(&'static str),
     Newer(u16),
 }
@@ -217,7 +217,7 @@ enum Defect {
 /// 10  2 reserved, 0    28   body
 /// 12  4 body length
 /// ```
-fn encode(state: &OwnState, generation: u64) -> Vec<u8> {
+pub(crate) fn encode(state: &OwnState, generation: u64) -> Vec<u8> {
     let mut rest = generation.to_le_bytes().to_vec();
     rest.extend(state.cluster.0.to_le_bytes());
     rest.push(appliance_code(state.appliance));
@@ -246,7 +246,16 @@ fn checksum(front: &[u8], rest: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(front), rest)
 }
 
-fn decode(bytes: &[u8], generation: u64) -> Result<OwnState, Defect> {
+/// Gives bytes the checksum that they should have, if they are long enough to have one.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn mend(bytes: &mut [u8]) -> bool {
+    let Some((front, rest)) = bytes.split_at_checked(20) else { return false };
+    let sum = checksum(&front[..16], rest);
+    bytes[16..20].copy_from_slice(&sum.to_le_bytes());
+    true
+}
+
+pub(crate) fn decode(bytes: &[u8], generation: u64) -> Result<OwnState, Defect> {
     const SHORT: Defect = Defect::Damaged("it is too short");
     let (header, body) = bytes.split_at_checked(HEADER_BYTES).ok_or(SHORT)?;
     let mut fields = Fields(header);
@@ -283,8 +292,8 @@ fn decode_body(body: &[u8]) -> Option<OwnState> {
         1 => Some(decode_conf(&mut fields)?),
         _ => return None,
     };
-    let max_epoch = Epoch(fields.u64()?);
-    let parted = Epoch(fields.u64()?);
+    let max_epoch = fields.epoch()?;
+    let parted = fields.epoch()?;
     let joined = match fields.u8()? {
         0 => false,
         1 => true,
@@ -304,7 +313,7 @@ fn encode_conf(bytes: &mut Vec<u8>, conf: &Conf) {
 }
 
 fn decode_conf(fields: &mut Fields<'_>) -> Option<Conf> {
-    let epoch = Epoch(fields.u64()?);
+    let epoch = fields.epoch()?;
     let primary = appliance_of(fields.u8()?)?;
     let mut members = PerAppliance::default();
     for appliance in ApplianceId::ALL {

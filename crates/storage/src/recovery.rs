@@ -16,7 +16,7 @@
 
 use std::{io::ErrorKind, path::PathBuf, sync::Arc};
 
-use duet_protocol::{Digest, Epoch, Lsn, OwnState, Position};
+use duet_protocol::{Digest, Epoch, OwnState, Position};
 
 use crate::{
     data_dir::{DataDir, DataDirError},
@@ -248,8 +248,8 @@ fn decode_marker(bytes: &[u8]) -> Option<Position> {
 
 /// Reads a position as [`state_store::encode_position`] writes it.
 pub(crate) fn decode_position(fields: &mut Fields<'_>) -> Option<Position> {
-    let epoch = Epoch(fields.u64()?);
-    let lsn = Lsn(fields.u64()?);
+    let epoch = fields.epoch()?;
+    let lsn = fields.lsn()?;
     Some(Position { epoch, lsn, digest: Digest(fields.array()?) })
 }
 

@@ -6,6 +6,7 @@
 //! The engine works through [`Disk`] as everything here does.
 
 mod backend;
+mod guard;
 mod snapshot;
 
 use std::{
@@ -29,6 +30,7 @@ use crate::{
     recovery::decode_position,
 };
 use backend::EngineFile;
+use guard::{GuardedDatabase, guarded};
 pub use snapshot::{ReadySnapshot, SnapshotBuilder, StateSnapshot};
 
 /// Name of a copy that is arriving.
@@ -105,7 +107,7 @@ struct Shared {
 /// The database in use and what is known of it.
 #[derive(Debug)]
 struct Current {
-    database: Arc<Database>,
+    database: Arc<GuardedDatabase>,
     facts: Facts,
 }
 
@@ -191,7 +193,7 @@ impl StateStore {
             transaction.commit()?;
             Ok(())
         };
-        self.finally("commit", write())?;
+        self.finally("commit", write)?;
         let mut current = self.shared.current.write().unwrap_or_else(PoisonError::into_inner);
         assert!(Arc::ptr_eq(&current.database, &database), "nobody installs during a commit");
         current.facts.applied = batch.applied;
@@ -207,7 +209,7 @@ impl StateStore {
     /// See [`StateError`].
     pub fn snapshot(&self) -> Result<StateSnapshot, StateError> {
         let database = self.database()?;
-        self.finally("take a snapshot", StateSnapshot::take(database))
+        self.finally("take a snapshot", || StateSnapshot::take(database))
     }
 
     /// Goes on with the database that is at `path` now. Snapshots taken before stay with the old one.
@@ -226,13 +228,17 @@ impl StateStore {
         self.shared.current.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn database(&self) -> Result<Arc<Database>, StateError> {
+    fn database(&self) -> Result<Arc<GuardedDatabase>, StateError> {
         self.shared.check()?;
         Ok(Arc::clone(&self.current().database))
     }
 
-    fn finally<T>(&self, operation: &'static str, result: EngineResult<T>) -> Result<T, StateError> {
-        self.shared.finally(operation, result)
+    fn finally<T>(
+        &self,
+        operation: &'static str,
+        call: impl FnOnce() -> EngineResult<T>,
+    ) -> Result<T, StateError> {
+        self.shared.finally(operation, call)
     }
 }
 
@@ -241,9 +247,13 @@ impl Shared {
         if self.poisoned.load(Ordering::SeqCst) { Err(StateError::Poisoned) } else { Ok(()) }
     }
 
-    /// Turns an error of the engine into ours, after which nothing works any more.
-    fn finally<T>(&self, operation: &'static str, result: EngineResult<T>) -> Result<T, StateError> {
-        result.map_err(|error| {
+    /// Calls the engine and turns an error of it into ours, after which nothing works any more.
+    fn finally<T>(
+        &self,
+        operation: &'static str,
+        call: impl FnOnce() -> EngineResult<T>,
+    ) -> Result<T, StateError> {
+        guarded(call).map_err(|error| {
             self.poisoned.store(!Bug::EngineTriedAgain.planted(), Ordering::SeqCst);
             StateError::of_engine(operation, error)
         })
@@ -254,7 +264,7 @@ impl Shared {
 #[derive(Clone, Debug)]
 pub struct StateReader {
     shared: Arc<Shared>,
-    database: Arc<Database>,
+    database: Arc<GuardedDatabase>,
 }
 
 impl StateReader {
@@ -269,7 +279,7 @@ impl StateReader {
             let value = rows.get(key)?.map(|value| Bytes::copy_from_slice(value.value()));
             Ok(value)
         };
-        self.shared.finally("read", read())
+        self.shared.finally("read", read)
     }
 
     /// Up to `max` rows from `from_key` on, in the order of their keys.
@@ -287,7 +297,7 @@ impl StateReader {
             }
             Ok(found)
         };
-        self.shared.finally("scan", read())
+        self.shared.finally("scan", read)
     }
 }
 
@@ -340,9 +350,9 @@ fn open_database(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Cur
         let facts = read_facts(&database.begin_read()?)?;
         Ok((database, facts))
     };
-    let (database, facts) = open().map_err(|error| StateError::of_engine("open", error))?;
+    let (database, facts) = guarded(open).map_err(|error| StateError::of_engine("open", error))?;
     let facts = facts.ok_or(StateError::Damaged { reason: "it does not say up to where it was applied" })?;
-    Ok(Current { database: Arc::new(database), facts })
+    Ok(Current { database: Arc::new(GuardedDatabase::new(database)), facts })
 }
 
 /// What the state says of itself; `None` when it does not.

@@ -8,6 +8,9 @@
 pub mod client;
 pub mod conformance;
 pub mod directory;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http_names;
 pub mod memory;
 pub mod name;

@@ -109,8 +109,15 @@ fn server(url: &str, rest: &str) -> Result<WitnessUrl, OpenError> {
         return Err(bad("a user or password cannot be given"));
     }
     let authority: Authority = authority.parse().map_err(|_| bad("host and port are malformed"))?;
-    if authority.host().is_empty() {
+    let host = authority.host();
+    if host.is_empty() {
         return Err(bad("the host is missing"));
+    }
+    // The parser lets brackets stand anywhere, and text between them and the port.
+    let name = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let behind = authority.as_str().strip_prefix(host).unwrap_or_default();
+    if name.contains(['[', ']']) || !(behind.is_empty() || behind.starts_with(':')) {
+        return Err(bad("host and port are malformed"));
     }
     match authority.port_u16() {
         Some(0) => Err(bad("port 0 is none")),
@@ -131,6 +138,9 @@ fn directory(url: &str, rest: &str) -> Result<WitnessUrl, OpenError> {
     };
     if !path.starts_with('/') {
         return Err(bad("the path must be absolute"));
+    }
+    if path.starts_with("//") {
+        return Err(bad("the path must begin with one '/'"));
     }
     if path.contains(['%', '?', '#']) {
         return Err(bad("'%', '?' and '#' cannot be in the path"));
@@ -232,12 +242,15 @@ mod tests {
             ("http://witness:0", "port 0"),
             ("http://witness:99999", "not a number from 1 to 65535"),
             ("http://:7400", "the host is missing"),
+            ("http://w[::1]:7400", "malformed"),
+            ("http://[::1]w:7400", "malformed"),
             ("http://witness:7400/path", "nothing may follow the port"),
             ("http://witness:7400?x", "nothing may follow the port"),
             ("http://user:secret@witness:7400", "a user or password"),
             ("dir:mnt/witness", "must be absolute"),
             ("dir:", "must be absolute"),
             ("file://server/share", "a host cannot be given"),
+            ("file:////share", "one '/'"),
             ("file:///mnt/my%20share", "cannot be in the path"),
         ] {
             let error = url.parse::<WitnessUrl>().unwrap_err().to_string();

@@ -67,14 +67,11 @@ pub fn decode(name: &ClusterName, id: Option<ClusterId>, bytes: &[u8]) -> Result
     }
     Ok(WitnessRecord {
         cluster,
-        revision: number(&json.revision, "revision")?,
+        revision: revision(&json.revision)?,
         writer: appliance(json.writer),
         conf: conf(json.configuration)?,
         part: json.part.map(|part| position(&part)).transpose()?,
-        floor: PerAppliance {
-            a: Lsn(number(&json.floor.a, "floor")?),
-            b: Lsn(number(&json.floor.b, "floor")?),
-        },
+        floor: PerAppliance { a: lsn(&json.floor.a, "floor")?, b: lsn(&json.floor.b, "floor")? },
         left: PerAppliance {
             a: json.left.a.map(|left| note(&left)).transpose()?,
             b: json.left.b.map(|left| note(&left)).transpose()?,
@@ -194,6 +191,20 @@ fn number(text: &str, field: &str) -> Result<u64, RecordError> {
     text.parse::<u64>().ok().filter(|number| number.to_string() == text).ok_or_else(|| bad(field))
 }
 
+/// A revision, of which there is a next one.
+fn revision(text: &str) -> Result<u64, RecordError> {
+    number(text, "revision")
+        .and_then(|number| if number < u64::MAX { Ok(number) } else { Err(bad("revision")) })
+}
+
+fn lsn(text: &str, field: &str) -> Result<Lsn, RecordError> {
+    Lsn::checked(number(text, field)?).ok_or_else(|| bad(field))
+}
+
+fn epoch(text: &str) -> Result<Epoch, RecordError> {
+    Epoch::checked(number(text, "epoch")?).ok_or_else(|| bad("epoch"))
+}
+
 /// `text`, if it is that many hexadecimal digits in lower case.
 fn digits<'a>(text: &'a str, count: usize, field: &str) -> Result<&'a str, RecordError> {
     let good = text.len() == count && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -222,8 +233,7 @@ fn conf(json: Option<ConfJson>) -> Result<Conf, RecordError> {
     let Some(json) = json else { return Ok(Conf::NONE) };
     let disk = |text: Option<String>| text.map(|text| hex128(&text, "in_sync").map(DiskId)).transpose();
     let members = PerAppliance { a: disk(json.in_sync.a)?, b: disk(json.in_sync.b)? };
-    let epoch = Epoch(number(&json.epoch, "epoch")?);
-    Conf::from_parts(epoch, appliance(json.primary), members)
+    Conf::from_parts(epoch(&json.epoch)?, appliance(json.primary), members)
         .filter(|conf| !conf.is_none())
         .ok_or_else(|| bad("configuration"))
 }
@@ -240,8 +250,8 @@ fn conf_json(conf: &Conf) -> Option<ConfJson> {
 
 fn position(json: &PositionJson) -> Result<Position, RecordError> {
     Ok(Position {
-        epoch: Epoch(number(&json.epoch, "epoch")?),
-        lsn: Lsn(number(&json.lsn, "lsn")?),
+        epoch: epoch(&json.epoch)?,
+        lsn: lsn(&json.lsn, "lsn")?,
         digest: Digest(hex128(&json.digest, "digest")?.to_be_bytes()),
     })
 }
@@ -279,11 +289,11 @@ mod tests {
     fn full() -> WitnessRecord {
         WitnessRecord {
             cluster: ID,
-            revision: u64::MAX,
+            revision: u64::MAX - 1,
             writer: ApplianceId::B,
-            conf: Conf::solo(Epoch(u64::MAX), ApplianceId::B, DiskId(u128::MAX)),
-            part: Some(position(u64::MAX - 1)),
-            floor: PerAppliance { a: Lsn(u64::MAX), b: Lsn(7) },
+            conf: Conf::solo(Epoch::MAX, ApplianceId::B, DiskId(u128::MAX)),
+            part: Some(position(Lsn::MAX.0 - 1)),
+            floor: PerAppliance { a: Lsn::MAX, b: Lsn(7) },
             left: PerAppliance {
                 a: Some(Note { position: position(3), was_primary: true }),
                 b: Some(Note { position: position(4), was_primary: false }),
@@ -397,17 +407,20 @@ mod tests {
             ("\"format\": 1,", "\"format\": 1, \"extra\": 1,"),
             ("\"was_primary\": true", "\"was_primary\": true, \"extra\": 1"),
             ("\"writer\": \"B\"", "\"writer\": \"C\""),
-            ("\"18446744073709551615\"", "\"18446744073709551616\""),
-            ("\"18446744073709551615\"", "\"+1\""),
-            ("\"18446744073709551615\"", "\"007\""),
-            ("\"18446744073709551615\"", "7"),
+            ("\"18446744073709551614\"", "\"18446744073709551616\""),
+            ("\"18446744073709551614\"", "\"18446744073709551615\""),
+            ("\"18446744073709551614\"", "\"+1\""),
+            ("\"18446744073709551614\"", "\"007\""),
+            ("\"18446744073709551614\"", "7"),
             ("\"0123456789abcdef\"", "\"0123456789ABCDEF\""),
             ("\"0123456789abcdef\"", "\"+123456789abcdef\""),
             ("ffffffffffffffffffffffffffffffff", "ff"),
             ("a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0", "g0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0"),
             // The primary is not in sync; no configuration has epoch zero.
             ("\"primary\": \"B\"", "\"primary\": \"A\""),
-            ("\"epoch\": \"18446744073709551615\"", "\"epoch\": \"0\""),
+            ("\"epoch\": \"4611686018427387904\"", "\"epoch\": \"0\""),
+            // No pair gets so far.
+            ("\"4611686018427387904\"", "\"4611686018427387905\""),
             ("\"A\": null,", ""),
             ("  \"part\": {", "  \"apart\": {"),
         ] {

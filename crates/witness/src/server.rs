@@ -27,6 +27,8 @@ use tokio::task::JoinSet;
 
 use crate::Reason;
 use routes::Shared;
+#[cfg(feature = "fuzzing")]
+pub(crate) use routes::parse_condition;
 use store::Store;
 
 /// Connections at the same time; more wait in the kernel's queue. 13 KiB each, as measured: 104 MiB when

@@ -70,8 +70,10 @@ impl Stored {
         if words.next() != Some(MAGIC) {
             return Err(Damaged("it is no witness record"));
         }
-        let format: u32 =
-            words.next().and_then(|word| word.parse().ok()).ok_or(Damaged("it has no format number"))?;
+        let format = words.next().ok_or(Damaged("it has no format number"))?;
+        // In its one spelling: the checksum does not cover it.
+        let number = format.parse::<u32>().ok().filter(|number| number.to_string() == format);
+        let format = number.ok_or(Damaged("it has no format number"))?;
         if format > FORMAT {
             return Err(StoredError::NewerFormat { found: format });
         }
@@ -106,6 +108,19 @@ fn checksum(cluster: &str, version: &str, bytes: &[u8]) -> u32 {
     sum = crc32c::crc32c_append(sum, version.as_bytes());
     sum = crc32c::crc32c_append(sum, b" ");
     crc32c::crc32c_append(sum, bytes)
+}
+
+/// Gives stored bytes the length and the checksum that they should have; `None` if they have no line for them.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn mend(stored: &[u8]) -> Option<Vec<u8>> {
+    let end = stored.iter().position(|byte| *byte == b'\n')?;
+    let (line, bytes) = (std::str::from_utf8(&stored[..end]).ok()?, &stored[end + 1..]);
+    let (front, _) = line.split_once(" length=")?;
+    let (name, version) = front.split_once("cluster=")?.1.split_once(" version=")?;
+    let (length, sum) = (bytes.len(), checksum(name, version, bytes));
+    let mut mended = format!("{front} length={length} crc32c={sum:08x}\n").into_bytes();
+    mended.extend_from_slice(bytes);
+    Some(mended)
 }
 
 #[cfg(test)]
@@ -149,8 +164,10 @@ mod tests {
         let whole = stored.encode(&cluster);
         let other = Stored::decode(&"munich".parse().unwrap(), &whole);
         assert_eq!(other, Err(StoredError::OtherCluster { found: "berlin".into() }));
-        let newer = String::from_utf8(whole).unwrap().replace("record 1 ", "record 2 ");
-        let newer = Stored::decode(&cluster, newer.as_bytes());
+        let whole = String::from_utf8(whole).unwrap();
+        let misspelt = Stored::decode(&cluster, whole.replace("record 1 ", "record 01 ").as_bytes());
+        assert!(matches!(misspelt, Err(StoredError::Damaged(_))), "{misspelt:?}");
+        let newer = Stored::decode(&cluster, whole.replace("record 1 ", "record 2 ").as_bytes());
         assert_eq!(newer, Err(StoredError::NewerFormat { found: 2 }));
     }
 }

@@ -209,7 +209,9 @@ impl Store {
 
     fn restore_record(&mut self, event: &Event, bytes: Bytes) -> Result<(), RestoreError> {
         let revision = event.revision;
-        if event.key_value.create_revision > revision.main {
+        let (created, version) = (event.key_value.create_revision, event.key_value.version);
+        // Each version takes a revision of its own.
+        if created > revision.main || version > revision.main - created + 1 {
             return Err(RestoreError::Contradiction(revision));
         }
         let Store { index, cache, .. } = self;

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What an HTTP/2 client sends first.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Length of a frame's header: length (3), type, flags, stream (4).
 const FRAME_HEADER_BYTES: usize = 9;
@@ -29,10 +29,10 @@ const AUTHORITY: [u8; 3] = [0x41, 0x01, 0x11];
 const HUFFMAN: u8 = 0x80;
 
 /// "http://" in HPACK's Huffman code: 41 bits, of which the last is 0.
-const URL: [u8; 5] = [0x9d, 0x29, 0xae, 0xe3, 0x0c];
+pub(crate) const URL: [u8; 5] = [0x9d, 0x29, 0xae, 0xe3, 0x0c];
 
 /// "httpv--" in the same code: also 41 bits, of which the last is 0.
-const NAME: [u8; 5] = [0x9d, 0x29, 0xaf, 0xba, 0xcb];
+pub(crate) const NAME: [u8; 5] = [0x9d, 0x29, 0xaf, 0xba, 0xcb];
 
 /// The bit that both end with, in the byte after them.
 const LAST_BIT: u8 = 0x80;
@@ -171,6 +171,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Lenient<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+/// Follows a client's stream that comes in `pieces`.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn follow(pieces: &mut [&mut [u8]]) {
+    let mut place = Place::Preface(0);
+    for piece in pieces {
+        place.follow(piece);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use duet_protocol::{
-    Acknowledge, AppendHeader, Conf, Entry, Epoch, Firm, Heartbeat, Message, Position, Proposal, limits,
+    Acknowledge, AppendHeader, Conf, Entry, Epoch, Firm, Heartbeat, Lsn, Message, Position, Proposal, limits,
 };
 
 use super::fields::{Malformed, Reader, Writer};
@@ -132,7 +132,7 @@ fn read_append(reader: &mut Reader) -> Result<Message, Malformed> {
     if count > reader.remaining() / ENTRY_BYTES_MIN {
         return Err(reader.malformed());
     }
-    if header.previous.lsn.0.checked_add(count as u64).is_none_or(|last| last == u64::MAX) {
+    if Lsn::checked(header.previous.lsn.0 + count as u64).is_none() {
         return Err(reader.malformed());
     }
     let mut entries = Vec::with_capacity(count);
@@ -249,7 +249,7 @@ pub(crate) fn read_copy(body: Bytes) -> Result<CopyFrame, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use duet_protocol::{ApplianceId, Digest, DiskId, Instant, Lsn, PerAppliance};
+    use duet_protocol::{ApplianceId, Digest, DiskId, Instant, PerAppliance};
 
     use super::*;
 
@@ -321,6 +321,28 @@ mod tests {
             write_copy(&mut buffer, &frame);
             assert_eq!(read_copy(Bytes::from(buffer)), Ok(frame));
         }
+    }
+
+    #[test]
+    fn numbers_that_have_no_next_are_refused() {
+        let Message::Append { header, entries } = samples().remove(0) else { panic!("an append") };
+        let append = |previous, entries: &[Entry]| {
+            let header = AppendHeader { previous: Position { lsn: previous, ..header.previous }, ..header };
+            let mut buffer = Vec::new();
+            // The writer insists on dense LSNs; the entries' own are not sent.
+            let mut lsn = previous;
+            let mut entries = entries.to_vec();
+            for entry in &mut entries {
+                lsn = lsn.next();
+                entry.lsn = lsn;
+            }
+            write_append(&mut buffer, &header, &entries);
+            read_message(Bytes::from(buffer)).is_ok()
+        };
+        assert!(append(Lsn(Lsn::MAX.0 - 2), &entries) && !append(Lsn(Lsn::MAX.0 - 1), &entries));
+        assert!(append(Lsn::MAX, &[]) && !append(Lsn::MAX.next(), &[]));
+        let stored = Message::Stored(Conf::solo(Epoch(Epoch::MAX.0 + 1), ApplianceId::A, DiskId(2)));
+        assert!(read_message(body(&stored)).is_err());
     }
 
     #[test]

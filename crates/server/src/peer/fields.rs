@@ -165,11 +165,11 @@ impl Reader {
     }
 
     pub(crate) fn lsn(&mut self) -> Result<Lsn, Malformed> {
-        self.u64().map(Lsn)
+        Lsn::checked(self.u64()?).ok_or_else(|| self.malformed())
     }
 
     pub(crate) fn epoch(&mut self) -> Result<Epoch, Malformed> {
-        self.u64().map(Epoch)
+        Epoch::checked(self.u64()?).ok_or_else(|| self.malformed())
     }
 
     pub(crate) fn instant(&mut self) -> Result<Instant, Malformed> {

@@ -121,11 +121,15 @@ impl Hello {
         let mut reader = Reader::new(body.slice(MAGIC.len()..), "version");
         let version = reader.u16()?;
         let mut reader = Reader::new(body.slice(MAGIC.len() + 2..), "content");
-        if reader.u8()? == REFUSAL {
+        let kind = reader.u8()?;
+        if kind == REFUSAL {
             return Err(HelloError::Refused(reader.text()?));
         }
         if version != VERSION {
             return Err(HelloError::Version { theirs: version });
+        }
+        if kind != HELLO {
+            return Err(reader.malformed().into());
         }
         let purpose = match reader.u8()? {
             1 => Purpose::Messages,
@@ -198,6 +202,13 @@ mod tests {
         other[MAGIC.len()] = 9;
         other.truncate(MAGIC.len() + 3);
         assert_eq!(Hello::read(&Bytes::from(other)), Err(HelloError::Version { theirs: 9 }));
+    }
+
+    #[test]
+    fn another_kind_of_message_is_no_hello() {
+        let mut other = body(&hello()).to_vec();
+        other[MAGIC.len() + 2] = REFUSAL + 1;
+        assert_eq!(Hello::read(&Bytes::from(other)), Err(HelloError::Malformed(Malformed("content"))));
     }
 
     #[test]

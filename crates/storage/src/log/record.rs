@@ -22,7 +22,7 @@ use crate::{fields::Fields, planted::Bug};
 /// Bytes before the command.
 pub(super) const HEADER_BYTES: usize = 64;
 
-const MAGIC: u8 = 0xD7;
+pub(super) const MAGIC: u8 = 0xD7;
 const KIND_ENTRY: u8 = 1;
 
 /// The header of a record, as read.
@@ -51,9 +51,9 @@ impl RecordHeader {
             previous_crc,
             command_bytes,
             segment: fields.u64()?,
-            lsn: Lsn(fields.u64()?),
-            epoch: Epoch(fields.u64()?),
-            synced: Lsn(fields.u64()?),
+            lsn: fields.lsn()?,
+            epoch: fields.epoch()?,
+            synced: fields.lsn()?,
             digest: Digest(fields.array()?),
         };
         assert!(fields.is_done(), "a record header has {HEADER_BYTES} bytes");

@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
-use duet_protocol::{Digest, Epoch, Lsn, Position};
+use duet_protocol::{Digest, Lsn, Position};
 
 use super::BLOCK_BYTES;
 use crate::fields::Fields;
@@ -96,8 +96,8 @@ impl SegmentHeader {
         let flags = fields.u16()?;
         let id = SegmentId(fields.u64()?);
         let continues = Some(SegmentId(fields.u64()?)).filter(|id| id.0 > 0);
-        let lsn = Lsn(fields.u64()?);
-        let epoch = Epoch(fields.u64()?);
+        let lsn = fields.lsn()?;
+        let epoch = fields.epoch()?;
         let digest = Digest(fields.array()?);
         let file_bytes = fields.u64()?;
         let sound = flags & !FLAG_STALE == 0
@@ -111,7 +111,7 @@ impl SegmentHeader {
 }
 
 /// Covers everything behind itself; the magic before it is compared anyway.
-fn checksum(block: &[u8]) -> u32 {
+pub(super) fn checksum(block: &[u8]) -> u32 {
     crc32c::crc32c(&block[12..])
 }
 
@@ -130,7 +130,7 @@ pub(super) fn parse_name(name: &str) -> Option<(SegmentId, Lsn)> {
     let (id, base) = name.strip_suffix(".seg")?.split_once('-')?;
     let sound = id.len() == 16 && base.len() == 20;
     let id = SegmentId(u64::from_str_radix(id, 16).ok()?);
-    let base = Lsn(base.parse().ok()?);
+    let base = Lsn::checked(base.parse().ok()?)?;
     (sound && id.0 > 0 && self::name(id, base) == name).then_some((id, base))
 }
 
@@ -141,6 +141,8 @@ pub(super) const fn block_up(offset: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use duet_protocol::Epoch;
+
     use super::*;
 
     #[test]

@@ -1,5 +1,7 @@
 use std::io;
 
+use duet_protocol::Epoch;
+
 use super::*;
 use crate::testing::{FaultDisk, Unsynced};
 

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use duet_protocol::{ApplianceId, ClusterId, Conf, DiskId, Entry};
+use duet_protocol::{ApplianceId, ClusterId, Conf, DiskId, Entry, Lsn};
 
 use super::*;
 use crate::{

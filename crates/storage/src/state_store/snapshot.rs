@@ -11,8 +11,8 @@ use duet_protocol::Position;
 use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, WriteTransaction};
 
 use super::{
-    BUILD_CACHE_BYTES, EngineFile, EngineResult, FACTS, Facts, ROWS, StateError, incoming_path, read_facts,
-    write_facts,
+    BUILD_CACHE_BYTES, EngineFile, EngineResult, FACTS, Facts, GuardedDatabase, ROWS, StateError, guarded,
+    incoming_path, read_facts, write_facts,
 };
 use crate::{
     disk::{Disk, OpenMode},
@@ -27,7 +27,7 @@ pub struct StateSnapshot {
     /// The last key that was given out.
     after: Option<Bytes>,
     /// Keeps the file open even when another database takes its place.
-    _database: Arc<Database>,
+    _database: Arc<GuardedDatabase>,
 }
 
 impl fmt::Debug for StateSnapshot {
@@ -37,7 +37,7 @@ impl fmt::Debug for StateSnapshot {
 }
 
 impl StateSnapshot {
-    pub(super) fn take(database: Arc<Database>) -> EngineResult<Self> {
+    pub(super) fn take(database: Arc<GuardedDatabase>) -> EngineResult<Self> {
         let transaction = database.begin_read()?;
         let rows = transaction.open_table(ROWS)?;
         let facts = read_facts(&transaction)?;
@@ -60,7 +60,8 @@ impl StateSnapshot {
     /// # Errors
     /// See [`StateError`].
     pub fn next_chunk(&mut self, max_bytes: usize) -> Result<Vec<(Bytes, Bytes)>, StateError> {
-        let chunk = self.read_chunk(max_bytes).map_err(|error| StateError::of_engine("read", error))?;
+        let chunk =
+            guarded(|| self.read_chunk(max_bytes)).map_err(|error| StateError::of_engine("read", error))?;
         if let Some((key, _)) = chunk.last() {
             assert!(self.after.as_ref().is_none_or(|after| after < key), "keys rise");
             self.after = Some(key.clone());

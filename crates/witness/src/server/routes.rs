@@ -183,6 +183,15 @@ fn condition(headers: &HeaderMap) -> Result<Condition, Refusal> {
     }
 }
 
+/// The condition of a write with these headers, if there is one, as the one header that stands for it.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn parse_condition(headers: &HeaderMap) -> Option<(http::HeaderName, String)> {
+    condition(headers).ok().map(|condition| match condition {
+        Condition::Absent => (IF_NONE_MATCH, "*".to_owned()),
+        Condition::Version(version) => (IF_MATCH, format!("\"{version}\"")),
+    })
+}
+
 /// The body, of which never more than the limit is read.
 async fn collect(body: axum::body::Body) -> Result<Bytes, Refusal> {
     match Limited::new(body, MAX_RECORD_BYTES).collect().await {
