@@ -1,6 +1,7 @@
 //! The claims: one file for each requirement of the pair, R1 to R12, on real processes.
 //!
-//! Every test starts a witness and appliances of the real binary, writes through an etcd client, and looks at LSNs, roles,
+//! Every test starts a witness and appliances of the real binary, writes through etcd clients (etcdctl where it is
+//! installed, and etcd's generated stubs), and looks at LSNs, roles,
 //! the witness's record and the data. Nearly every test runs twice, once for each kind of witness. `harness` holds the
 //! pair, `client` the etcd client and the load, `proxy` and `tap` stand between the processes where a test needs to
 //! cut a line or to see what goes over it.
@@ -10,10 +11,9 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
-mod etcdctl;
 #[path = "../support/mod.rs"]
 mod support;
-use support::{client, harness, proxy, tap};
+use support::{client, etcdctl, harness, proxy, tap};
 
 mod r01_dense_lsns;
 mod r02_replicated_before_acknowledged;

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test target uses a part")]
 
 pub mod client;
+pub mod etcdctl;
 pub mod harness;
 pub mod proxy;
 pub mod tap;

@@ -2,6 +2,7 @@
 
 use duet_protocol::ApplianceId;
 
+use super::super::etcdctl::Etcdctl;
 use super::{A, B, Pair};
 
 /// Acknowledged writes, to be found again.
@@ -19,11 +20,18 @@ impl Ledger {
 }
 
 impl Pair {
-    /// `count` acknowledged writes at `appliance`, each with a key of its own, remembered in `ledger`.
+    /// `count` acknowledged writes at `appliance`, each with a key of its own, remembered in `ledger`. The first is the real
+    /// `etcdctl`'s, where it is installed.
     pub async fn write(&self, appliance: ApplianceId, ledger: &mut Ledger, count: u64) {
-        for _ in 0..count {
+        let etcdctl = Etcdctl::find(&[self.client_url(appliance)]).await;
+        for number in 0..count {
             let (key, value) = ledger.next();
-            let probe = async || self.client(appliance).put(&key, &value).await.ok();
+            let probe = async || match &etcdctl {
+                Some(etcdctl) if number == 0 => {
+                    etcdctl.run(&["put", &key, &value]).await.ok().map(|said| assert_eq!(said.trim(), "OK"))
+                }
+                _ => self.client(appliance).put(&key, &value).await.ok().map(drop),
+            };
             self.until(&format!("{appliance} acknowledges a write"), probe).await;
             ledger.acknowledged.push((key, value));
         }

@@ -6,7 +6,9 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::harness::PATIENCE;
+use tokio::sync::OnceCell;
+
+use super::harness::PATIENCE;
 
 /// etcdctl with its endpoints.
 pub struct Etcdctl {
@@ -16,8 +18,12 @@ pub struct Etcdctl {
 impl Etcdctl {
     /// `None`, with a word, where it is not installed.
     pub async fn find(endpoints: &[String]) -> Option<Self> {
-        let found = Command::new("etcdctl").arg("version").env("ETCDCTL_API", "3").output().await;
-        if found.is_ok_and(|output| output.status.success()) {
+        static INSTALLED: OnceCell<bool> = OnceCell::const_new();
+        let installed = INSTALLED.get_or_init(async || {
+            let found = Command::new("etcdctl").arg("version").env("ETCDCTL_API", "3").output().await;
+            found.is_ok_and(|output| output.status.success())
+        });
+        if *installed.await {
             return Some(Self { endpoints: endpoints.join(",") });
         }
         assert!(std::env::var_os("DUET_TEST_REQUIRE_ETCDCTL").is_none(), "etcdctl is not installed");
