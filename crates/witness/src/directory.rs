@@ -264,7 +264,7 @@ impl Place {
         let record = self.folder.join("record");
         let written = OpenOptions::new().write(true).create_new(true).open(new).and_then(|mut file| {
             file.write_all(&stored.encode(&self.cluster))?;
-            if Bug::RecordUnsynced.planted() { Ok(()) } else { file.sync_all() }
+            if Bug::RecordUnsynced.planted() { Ok(()) } else { sync_file(&file) }
         });
         written.map_err(|error| self.failed("write", new, &error))?;
         if !self.is_expected(expected)? {
@@ -273,6 +273,8 @@ impl Place {
         if Instant::now() >= until && !Bug::SleeperWrites.planted() {
             return Err(self.late());
         }
+        #[cfg(test)]
+        tests::took_place("renamed");
         std::fs::rename(new, &record).map_err(|error| self.failed("replace", &record, &error))?;
         if !Bug::RecordNameUnsynced.planted() {
             sync_directory(&self.folder).map_err(|error| self.failed("flush", &self.folder, &error))?;
@@ -378,12 +380,58 @@ fn check_marker(directory: &Path) -> Result<(), Reason> {
     }
 }
 
+/// Makes the bytes of a file durable.
+fn sync_file(file: &File) -> io::Result<()> {
+    #[cfg(test)]
+    tests::took_place("bytes durable");
+    file.sync_all()
+}
+
 /// Makes the names in a directory durable.
 fn sync_directory(directory: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    tests::took_place("names durable");
     match File::open(directory)?.sync_all() {
         // Some network file systems (SMB) have no such operation; their server answers a rename when it is
         // done.
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
         done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    thread_local! {
+        static JOURNAL: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// Notes what is done to the disk. No file system of a test loses what was not flushed, so the order is what is tested.
+    pub(super) fn took_place(what: &'static str) {
+        JOURNAL.with_borrow_mut(|journal| journal.push(what));
+    }
+
+    fn journal() -> Vec<&'static str> {
+        JOURNAL.with_borrow_mut(std::mem::take)
+    }
+
+    #[test]
+    fn a_record_is_durable_before_it_is_answered_or_read() {
+        let directory = tempfile::tempdir().unwrap();
+        prepare(directory.path()).unwrap();
+        let (cluster, folder) = ("pair".parse().unwrap(), directory.path().join("pair"));
+        let place = Place { directory: directory.path().to_owned(), folder, cluster };
+        let until = Instant::now() + Duration::from_mins(1);
+        let written = place.write(None, Bytes::from_static(b"1"), until);
+        journal();
+        let Ok(WriteOutcome::Swapped(version)) = written else { panic!("created") };
+        let written = place.write(Some(&version), Bytes::from_static(b"2"), until);
+        assert!(matches!(written, Ok(WriteOutcome::Swapped(_))));
+        assert_eq!(journal(), ["bytes durable", "renamed", "names durable"]);
+        assert!(place.read().unwrap().is_some());
+        assert_eq!(journal(), ["names durable"]);
     }
 }

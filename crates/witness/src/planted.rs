@@ -11,8 +11,6 @@ duet_planted::bugs! {
     BatchSeesOldVersions,
     /// The server answers a write before it is durable.
     RepliesBeforeCommit,
-    /// Two servers work in one directory.
-    ServerLockSkipped,
     /// The server takes a damaged record for an absent one when it writes.
     DamagedRecordReplaced,
     /// The server starts without having checked its whole file.

@@ -169,7 +169,6 @@ impl DataFile {
             .map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) if Bug::ServerLockSkipped.planted() => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(ServeError::Locked { directory: directory.to_owned() });
             }

@@ -141,6 +141,22 @@ async fn a_held_lock_is_unknown_within_the_deadline() {
     swapped(patient.compare_and_set(&version, Bytes::from_static(b"3")).await);
 }
 
+/// A writer that notices under the lock that its deadline is over stops there: its caller has been told that nothing is
+/// known, and the lock may have gone to another.
+#[tokio::test]
+async fn a_writer_that_is_late_writes_nothing() {
+    let directory = prepared();
+    let patient = open(directory.path(), "pair", PATIENT);
+    let WriteOutcome::Swapped(version) = patient.create(Bytes::from_static(b"1")).await else {
+        panic!("created");
+    };
+    let late = open(directory.path(), "pair", Duration::ZERO);
+    reason_of_write(late.compare_and_set(&version, Bytes::from_static(b"2")).await);
+    tokio::time::sleep(Duration::from_millis(200)).await; // it is still under way
+    let outcome = patient.compare_and_set(&version, Bytes::from_static(b"3")).await;
+    assert!(matches!(outcome, WriteOutcome::Swapped(_)), "{outcome:?}");
+}
+
 /// A named pipe in the record's place hangs whoever opens it, as a dead file server would.
 #[tokio::test]
 async fn a_hanging_file_system_is_unknown_within_the_deadline_and_does_not_eat_threads() {

@@ -83,7 +83,13 @@ async fn a_killed_process_keeps_whatever_it_answered() {
         let writers: Vec<_> = (0..8)
             .map(|writer| tokio::spawn(write_until_unknown(process.address.clone(), round, writer)))
             .collect();
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        // However busy the machine is, each has had two pairs answered in full once its third is there.
+        for (number, writer) in writers.iter().enumerate() {
+            let third = open(&process.address, &format!("pair-{round}-{number}-2"), PATIENT);
+            while third.read().await == ReadOutcome::Absent && !writer.is_finished() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
         process.kill();
         let mut answered = HashMap::new();
         for writer in writers {
