@@ -44,8 +44,8 @@ fn watch(child: &mut Child, limit: Duration) -> Result<(Result<i32, String>, Dur
     let (mut cpu, mut moved) = (Duration::ZERO, Instant::now());
     loop {
         // Before it is waited for: its last figures are gone with it.
-        let used = processor_time(child.id()).unwrap_or(cpu);
-        if used > cpu {
+        let (used, is_stopped) = figures(child.id()).unwrap_or((cpu, false));
+        if used > cpu || is_stopped {
             (cpu, moved) = (used, Instant::now());
         }
         if let Some(status) = child.try_wait().map_err(failed)? {
@@ -66,11 +66,12 @@ fn code(status: ExitStatus) -> Result<i32, String> {
     status.code().ok_or_else(|| format!("it died: {status}"))
 }
 
-/// Processor time of a process and its children that were waited for (proc(5): fields 14 to 17 of `stat`).
-fn processor_time(process: u32) -> Option<Duration> {
+/// Processor time of a process and its children that were waited for, and whether somebody has stopped it for a while
+/// (proc(5): fields 14 to 17 and 3 of `stat`).
+fn figures(process: u32) -> Option<(Duration, bool)> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;
     let ticks =
         fields.split(' ').skip(11).take(4).map(|field| field.parse::<u64>().unwrap_or(0)).sum::<u64>();
-    Some(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+    Some((Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND), fields.starts_with('T')))
 }
