@@ -91,6 +91,9 @@ fn damaged_meta_is_refused() {
     let mut longer = meta.to_vec();
     longer.push(0);
     assert!(restore(&Bytes::from(longer), records.clone()).is_err());
+    // A revision that has no next one, and no compaction before it.
+    let endless = [&[1, 0xfe][..], &[0xff; 8], &[1, 1, 0, 0]].concat();
+    assert!(matches!(restore(&Bytes::from(endless), Vec::new()), Err(RestoreError::Meta(_))));
     let mut unknown = meta.to_vec();
     unknown[0] = 99;
     assert!(restore(&Bytes::from(unknown), records).is_err());

@@ -24,6 +24,9 @@ use crate::{
 /// Format of the meta.
 const META_FORMAT: u8 = 1;
 
+/// No store gets to this revision: a larger one is damage, and so every revision has a next one.
+const MAX_REVISION: i64 = 1 << 62;
+
 /// Dead records in one checkpoint, at most (or one chunk): a large compaction is spread over several, because a
 /// checkpoint that deletes millions of records would hold up the log's truncation for long.
 const CHECKPOINT_DELETES: usize = 64 << 10;
@@ -136,7 +139,7 @@ impl Store {
         }
         self.revision = reader.signed()?;
         self.compacted = reader.signed()?;
-        if self.revision < super::EMPTY_REVISION
+        if !(super::EMPTY_REVISION..=MAX_REVISION).contains(&self.revision)
             || !(super::NOT_COMPACTED..=self.revision).contains(&self.compacted)
         {
             return Err(DecodeError::MalformedInteger);
