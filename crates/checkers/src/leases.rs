@@ -74,12 +74,14 @@ pub(crate) fn early(history: &History, observed: &Observed<'_>, lease: i64, revi
     })
 }
 
+/// The first key that is put under the lease after its end.
+pub(crate) fn used_after(truth: &Truth, lease: i64, end: i64) -> Option<&Change> {
+    let mut changes = truth.revisions().flat_map(|(_, changes)| changes);
+    changes.find(|change| change.revision > end && lease_of(change) == Some(lease))
+}
+
 fn nothing_after(truth: &Truth, lease: i64, end: i64, how: &str) -> Verdict {
-    let later = truth
-        .revisions()
-        .flat_map(|(_, changes)| changes)
-        .find(|change| change.revision > end && lease_of(change) == Some(lease));
-    match later {
+    match used_after(truth, lease, end) {
         Some(change) => {
             let sentence = format!("lease {lease} {how} at revision {end}, but {change}");
             Err(Violation::new("no lease comes back", sentence))

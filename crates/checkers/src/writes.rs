@@ -107,16 +107,17 @@ fn explain_the_rest(causes: &mut Causes, history: &History, truth: &Truth) -> Ve
         truth.revisions().filter(|(revision, _)| !causes.0.contains_key(revision)).collect();
     let suspects = suspects(history, truth);
     let case = Case { history, truth, observed: Observed::of(history) };
-    let edges = |may_be_early: bool| -> Vec<Vec<usize>> {
+    let edges = |may_be_wrong: bool| -> Vec<Vec<usize>> {
         let may = |revision: i64, changes: &[Change]| {
-            let fits = |suspect: &Suspect| case.may_have_done(*suspect, revision, changes, may_be_early);
+            let fits = |suspect: &Suspect| case.may_have_done(*suspect, revision, changes, may_be_wrong);
             (0..suspects.len()).filter(|index| fits(&suspects[*index])).collect()
         };
         open.iter().map(|(revision, changes)| may(*revision, changes)).collect()
     };
     let mut matching = Matching::new(open.len(), suspects.len());
     matching.grow(&edges(false));
-    // A lease that ended too early is a cause all the same; `leases` says what is wrong with it.
+    // A lease that ended too early, or came back, is a cause all the same if there is no other; `leases` says what is wrong
+    // with it.
     let late = edges(true);
     matching.grow(&late);
     for (index, (revision, changes)) in open.iter().enumerate() {
@@ -154,15 +155,16 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    fn may_have_done(&self, suspect: Suspect, revision: i64, changes: &[Change], may_be_early: bool) -> bool {
+    fn may_have_done(&self, suspect: Suspect, revision: i64, changes: &[Change], may_be_wrong: bool) -> bool {
         match suspect {
             Suspect::Operation(index) => {
                 self.operation_may(&self.history.operations[index], revision, changes)
             }
             Suspect::Expiry(lease) => {
                 ends_lease(self.truth, lease, revision, changes)
-                    && (may_be_early
-                        || leases::early(self.history, &self.observed, lease, revision).is_none())
+                    && (may_be_wrong
+                        || leases::early(self.history, &self.observed, lease, revision).is_none()
+                            && leases::used_after(self.truth, lease, revision).is_none())
             }
         }
     }

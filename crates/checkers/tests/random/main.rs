@@ -63,3 +63,21 @@ fn every_spoil_finds_something_to_spoil() {
         }
     }
 }
+
+/// A lease may have run out at a revision, and somebody's unheard delete may have come then: if the lease is used later, it
+/// was the delete. (Found by the first test here.)
+#[test]
+fn an_unheard_delete_is_not_taken_for_the_end_of_a_lease() {
+    let of = |kind, key, fate| Act { kind, fate, client: 0, key, before: 0, after: 0 };
+    let mut acts = vec![of(Kind::Grant, 0, Fate::Answered)];
+    acts.extend(std::iter::repeat_n(of(Kind::Put, 0, Fate::Answered), 21));
+    acts.push(of(Kind::PutWithLease, 0, Fate::Answered));
+    acts.extend(std::iter::repeat_n(of(Kind::Put, 1, Fate::Answered), 4));
+    acts.push(of(Kind::Delete, 0, Fate::DoneUnheard));
+    // Answered when the lease could have run out: nobody has seen the delete before.
+    acts.push(Act { after: 2, ..of(Kind::PutWithLease, 0, Fate::Answered) });
+    acts.push(Act { after: 1, ..of(Kind::Put, 1, Fate::Answered) });
+    acts.push(of(Kind::Put, 0, Fate::Answered));
+    let found = check(&Play::of(&acts).history);
+    assert!(found.is_empty(), "{found:?}");
+}
