@@ -204,14 +204,22 @@ fn a_solo_primary_names_nothing_that_a_crash_may_take_back() {
     let mut bench = Bench::start(A, pair(1), &entries(Position::EMPTY, 1, 1), 0);
     bench.wins_by_witness();
     assert_eq!(bench.role(), RoleName::Primary);
-    bench.rules(Input::PeerConnected);
     bench.rules(Input::Propose(vec![Bytes::from_static(b"not durable yet")]));
-    assert!(bench.attempt(Action::Heartbeat));
+    bench.rules(Input::PeerConnected);
     let named = bench.effects.iter().find_map(|effect| match effect {
         Effect::SendAppend { header, .. } => Some(header.previous.lsn),
         _ => None,
     });
     assert_eq!(named, Some(Lsn(1)));
+}
+
+#[test]
+fn a_restarted_appliance_presumes_the_longest_promise_it_may_have_given() {
+    let mut bench = Bench::start(A, solo(1, A), &[], 0);
+    bench.now = Instant(0).after(limits::PROMISE_MAX - Duration::from_millis(1));
+    assert!(!bench.attempt(Action::BeginAlone));
+    bench.pass(Duration::from_millis(1));
+    assert!(bench.attempt(Action::BeginAlone));
 }
 
 #[test]
