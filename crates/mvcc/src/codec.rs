@@ -112,6 +112,11 @@ impl Reader {
         std::mem::take(&mut self.rest)
     }
 
+    /// Whether nothing is left.
+    pub(crate) fn is_done(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// Ends the reading; nothing may be left.
     pub(crate) fn finish(self) -> Result<(), DecodeError> {
         if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes) }

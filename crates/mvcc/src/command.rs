@@ -7,6 +7,7 @@
 use bytes::Bytes;
 
 use crate::{
+    alarm::{Alarm, AlarmKind},
     codec::{DecodeError, Reader, write_bytes, write_signed, write_unsigned},
     request::{
         Compare, CompareResult, CompareTarget, DeleteRangeRequest, Operation, PutRequest, RangeRequest,
@@ -47,6 +48,10 @@ pub enum Command {
         /// Its id.
         id: i64,
     },
+    /// Raise an alarm: it forbids what its kind says, until it is taken back.
+    RaiseAlarm(Alarm),
+    /// Take an alarm back.
+    ClearAlarm(Alarm),
 }
 
 impl Command {
@@ -80,6 +85,14 @@ impl Command {
                 output.push(6);
                 write_signed(&mut output, *id);
             }
+            Command::RaiseAlarm(alarm) => {
+                output.push(16);
+                write_alarm(&mut output, *alarm);
+            }
+            Command::ClearAlarm(alarm) => {
+                output.push(17);
+                write_alarm(&mut output, *alarm);
+            }
         }
         Bytes::from(output)
     }
@@ -101,6 +114,8 @@ impl Command {
             4 => Command::Compact { revision: reader.signed()? },
             5 => Command::LeaseGrant { id: reader.signed()?, ttl: reader.signed()? },
             6 => Command::LeaseRevoke { id: reader.signed()? },
+            16 => Command::RaiseAlarm(read_alarm(&mut reader)?),
+            17 => Command::ClearAlarm(read_alarm(&mut reader)?),
             tag => return Err(DecodeError::UnknownTag(tag)),
         };
         reader.finish()?;
@@ -113,7 +128,11 @@ impl Command {
             Command::Put(request) => request.key.len() + request.value.len() + 32,
             Command::DeleteRange(request) => request.key.len() + request.range_end.len() + 16,
             Command::Txn(request) => 64 + 128 * (request.success.len() + request.failure.len()),
-            Command::Compact { .. } | Command::LeaseGrant { .. } | Command::LeaseRevoke { .. } => 24,
+            Command::Compact { .. }
+            | Command::LeaseGrant { .. }
+            | Command::LeaseRevoke { .. }
+            | Command::RaiseAlarm(_)
+            | Command::ClearAlarm(_) => 24,
         }
     }
 }
@@ -130,6 +149,24 @@ fn unpack<const COUNT: usize>(reader: &mut Reader) -> Result<[bool; COUNT], Deco
         return Err(DecodeError::UnknownTag(byte));
     }
     Ok(std::array::from_fn(|position| byte >> position & 1 == 1))
+}
+
+/// Kind and member.
+pub(crate) fn write_alarm(output: &mut Vec<u8>, alarm: Alarm) {
+    output.push(match alarm.kind {
+        AlarmKind::NoSpace => 1,
+        AlarmKind::Corrupt => 2,
+    });
+    write_unsigned(output, alarm.member);
+}
+
+pub(crate) fn read_alarm(reader: &mut Reader) -> Result<Alarm, DecodeError> {
+    let kind = match reader.byte()? {
+        1 => AlarmKind::NoSpace,
+        2 => AlarmKind::Corrupt,
+        tag => return Err(DecodeError::UnknownTag(tag)),
+    };
+    Ok(Alarm { kind, member: reader.unsigned()? })
 }
 
 fn write_put(output: &mut Vec<u8>, request: &PutRequest) {

@@ -19,6 +19,8 @@ pub enum ErrorCode {
     OutOfRange,
     /// A quota is used up.
     ResourceExhausted,
+    /// The data is not what it should be.
+    DataLoss,
     /// The appliance itself is at fault.
     Internal,
 }
@@ -51,9 +53,15 @@ pub enum Error {
     /// The request exceeds the size limit (checked by the server; here because the text belongs with the others).
     #[error("etcdserver: request is too large")]
     RequestTooLarge,
-    /// The store is over its quota (checked by the server).
+    /// The store is full: an alarm says so, or the server's quota.
     #[error("etcdserver: mvcc: database space exceeded")]
     NoSpace,
+    /// An alarm says that the members' copies differ.
+    #[error("etcdserver: corrupt cluster")]
+    Corrupt,
+    /// More alarms than [`MAX_ALARMS`](crate::MAX_ALARMS).
+    #[error("duet: too many alarms are raised; take some back")]
+    TooManyAlarms,
     /// The revision asked for lies below the compacted revision (or, for a compaction, at or below it).
     #[error("etcdserver: mvcc: required revision has been compacted")]
     Compacted {
@@ -89,7 +97,8 @@ impl Error {
             | Error::DuplicateKey
             | Error::InvalidSortOption
             | Error::RequestTooLarge => ErrorCode::InvalidArgument,
-            Error::NoSpace => ErrorCode::ResourceExhausted,
+            Error::NoSpace | Error::TooManyAlarms => ErrorCode::ResourceExhausted,
+            Error::Corrupt => ErrorCode::DataLoss,
             Error::Compacted { .. } | Error::FutureRevision | Error::LeaseTtlTooLarge => {
                 ErrorCode::OutOfRange
             }

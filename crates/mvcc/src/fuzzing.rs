@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest, EmptySource, Operation, PutRequest,
-    RangeRequest, Revision, RevisionSource, SourceError, Store, TxnLimits, TxnRequest, record,
-    validate_delete_range, validate_put, validate_range, validate_txn,
+    Alarm, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest, EmptySource,
+    Operation, PutRequest, RangeRequest, Revision, RevisionSource, SourceError, Store, TxnLimits, TxnRequest,
+    record, validate_delete_range, validate_put, validate_range, validate_txn,
 };
 
 /// Valid commands of every kind.
@@ -35,6 +35,8 @@ pub fn command_samples() -> Vec<Vec<u8>> {
         Command::Compact { revision: 2 },
         Command::DeleteRange(delete),
         Command::LeaseRevoke { id: 7 },
+        Command::RaiseAlarm(Alarm { kind: AlarmKind::NoSpace, member: 11 }),
+        Command::ClearAlarm(Alarm { kind: AlarmKind::Corrupt, member: u64::MAX }),
     ];
     commands.iter().map(|command| command.encode().to_vec()).collect()
 }
@@ -72,7 +74,11 @@ fn is_valid(command: &Command) -> bool {
         Command::Put(request) => validate_put(request).is_ok(),
         Command::DeleteRange(request) => validate_delete_range(request).is_ok(),
         Command::Txn(request) => validate_txn(request, TxnLimits::default()).is_ok(),
-        Command::Compact { .. } | Command::LeaseGrant { .. } | Command::LeaseRevoke { .. } => true,
+        Command::Compact { .. }
+        | Command::LeaseGrant { .. }
+        | Command::LeaseRevoke { .. }
+        | Command::RaiseAlarm(_)
+        | Command::ClearAlarm(_) => true,
     }
 }
 

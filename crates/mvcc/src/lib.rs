@@ -8,6 +8,7 @@
 //! The order of use: [`validate_put`] and its siblings at the edge, [`Command::encode`] into the log,
 //! [`Store::apply`] on both appliances once committed, [`Store::range`] and [`Store::events`] for readers.
 
+mod alarm;
 mod cache;
 mod codec;
 mod command;
@@ -29,6 +30,7 @@ mod source;
 mod store;
 mod validate;
 
+pub use alarm::{Alarm, AlarmKind, MAX_ALARMS};
 pub use codec::DecodeError;
 pub use command::{Command, MAX_TXN_DEPTH};
 pub use error::{Error, ErrorCode};

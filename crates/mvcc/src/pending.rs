@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     planted::Bug,
-    revision::{Revision, count_of},
+    revision::{REVISION_KEY_BYTES, Revision, count_of},
 };
 
 /// Memory that a pending record takes besides its bytes: its place in the layer and the shared buffer's header.
@@ -142,6 +142,11 @@ impl Pending {
 
     pub(crate) fn bytes(&self) -> usize {
         self.layers().map(|layer| layer.bytes).sum()
+    }
+
+    /// What the records take in the engine, with their keys.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.bytes() - self.len() * RECORD_OVERHEAD_BYTES + self.len() * REVISION_KEY_BYTES
     }
 }
 

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use crate::error::Error;
+use crate::{alarm::Alarm, error::Error};
 
 /// A key with its value and its place in history.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -317,4 +317,6 @@ pub enum Response {
     },
     /// To a lease revocation.
     LeaseRevoke,
+    /// To an alarm raised or taken back: it, unless there was nothing to take back.
+    Alarm(Option<Alarm>),
 }

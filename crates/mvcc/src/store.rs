@@ -16,11 +16,13 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
+use self::transaction::Outcome;
 pub use self::{
     checkpoint::{Checkpoint, RestoreError},
     digest::HashKv,
 };
 use crate::{
+    alarm::{Alarm, Alarms},
     cache::RecordCache,
     command::Command,
     error::Error,
@@ -60,8 +62,10 @@ pub struct Statistics {
     pub index_keys: usize,
     /// Records that no completed checkpoint holds yet.
     pub pending_records: usize,
-    /// Their size in bytes.
+    /// Memory in bytes that they take.
     pub pending_bytes: usize,
+    /// What they will take in the engine: their keys and their own bytes.
+    pub pending_row_bytes: usize,
     /// Dead records that the next checkpoints will delete.
     pub pending_deletes: usize,
     /// Size in bytes of the cached records.
@@ -75,6 +79,7 @@ pub struct Store {
     pending: Pending,
     cache: RecordCache,
     leases: Leases,
+    alarms: Alarms,
     revision: i64,
     compacted: i64,
     /// Where the running compaction goes on; `None` if none runs.
@@ -92,6 +97,7 @@ impl Store {
             pending: Pending::default(),
             cache: RecordCache::new(DEFAULT_CACHE_BYTES),
             leases: Leases::default(),
+            alarms: Alarms::default(),
             revision: EMPTY_REVISION,
             compacted: NOT_COMPACTED,
             compaction: None,
@@ -108,18 +114,9 @@ impl Store {
     /// siblings). A refused command changes nothing at all.
     pub fn apply(&mut self, command: &Command) -> Applied {
         let before = self.revision;
-        let outcome = match command {
-            Command::Put(request) => self.apply_put(request),
-            Command::DeleteRange(request) => self.apply_delete_range(request),
-            Command::Txn(request) => self.apply_txn(request),
-            Command::Compact { revision } => {
-                self.compact(*revision).map(|()| (Response::Compact, Vec::new()))
-            }
-            Command::LeaseGrant { id, ttl } => self
-                .leases
-                .grant(*id, *ttl)
-                .map(|()| (Response::LeaseGrant { id: *id, ttl: *ttl }, Vec::new())),
-            Command::LeaseRevoke { id } => self.apply_lease_revoke(*id),
+        let outcome = match self.alarms.refusal(command) {
+            Some(error) => Err(error),
+            None => self.apply_allowed(command),
         };
         let (result, events) = match outcome {
             Ok((response, events)) => (Ok(response), events),
@@ -132,6 +129,29 @@ impl Store {
             "events are of that revision"
         );
         Applied { revision: self.revision, result, events }
+    }
+
+    fn apply_allowed(&mut self, command: &Command) -> Outcome {
+        match command {
+            Command::Put(request) => self.apply_put(request),
+            Command::DeleteRange(request) => self.apply_delete_range(request),
+            Command::Txn(request) => self.apply_txn(request),
+            Command::Compact { revision } => {
+                self.compact(*revision).map(|()| (Response::Compact, Vec::new()))
+            }
+            Command::LeaseGrant { id, ttl } => self
+                .leases
+                .grant(*id, *ttl)
+                .map(|()| (Response::LeaseGrant { id: *id, ttl: *ttl }, Vec::new())),
+            Command::LeaseRevoke { id } => self.apply_lease_revoke(*id),
+            Command::RaiseAlarm(alarm) => {
+                self.alarms.raise(*alarm).map(|()| (Response::Alarm(Some(*alarm)), Vec::new()))
+            }
+            Command::ClearAlarm(alarm) => {
+                let cleared = self.alarms.clear(*alarm);
+                Ok((Response::Alarm(cleared.then_some(*alarm)), Vec::new()))
+            }
+        }
     }
 
     /// The current revision.
@@ -163,6 +183,11 @@ impl Store {
         self.leases.iter().collect()
     }
 
+    /// The alarms that are raised, ascending by kind and member.
+    pub fn alarms(&self) -> impl ExactSizeIterator<Item = Alarm> {
+        self.alarms.iter()
+    }
+
     /// Memory in bytes that the key index holds. Walks all keys: for tests and audits, not for every request.
     pub fn index_bytes(&self) -> usize {
         self.index.bytes()
@@ -174,6 +199,7 @@ impl Store {
             index_keys: self.index.len(),
             pending_records: self.pending.len(),
             pending_bytes: self.pending.bytes(),
+            pending_row_bytes: self.pending.row_bytes(),
             pending_deletes: self.dead.iter().map(Vec::len).sum(),
             cached_bytes: self.cache.bytes(),
         }

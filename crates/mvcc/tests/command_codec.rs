@@ -5,7 +5,7 @@
 mod support;
 
 use bytes::Bytes;
-use duet_mvcc::{Command, DecodeError, MAX_TXN_DEPTH, Operation, TxnRequest};
+use duet_mvcc::{Alarm, AlarmKind, Command, DecodeError, MAX_TXN_DEPTH, Operation, TxnRequest};
 use proptest::prelude::*;
 use support::{generate, op_put, put, txn};
 
@@ -38,7 +38,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(tail in prop::collection::vec(any::<u8>(), 0..200), tag in 0_u8..8) {
+    fn arbitrary_bytes_never_panic(tail in prop::collection::vec(any::<u8>(), 0..200), tag in 0_u8..20) {
         let mut bytes = vec![1, tag];
         bytes.extend(tail);
         let bytes = Bytes::from(bytes);
@@ -70,6 +70,9 @@ fn the_first_format_stays_readable() {
     let command = Command::Put(duet_mvcc::PutRequest { prev_kv: true, lease: 7, ..put("k", "vw") });
     assert_eq!(command.encode(), golden);
     assert_eq!(Command::LeaseGrant { id: -1, ttl: 64 }.encode(), [1, 5, 1, 128, 1].as_slice());
+    let alarm = Alarm { kind: AlarmKind::NoSpace, member: 300 };
+    assert_eq!(Command::RaiseAlarm(alarm).encode(), [1, 16, 1, 172, 2].as_slice());
+    assert_eq!(Command::ClearAlarm(alarm).encode(), [1, 17, 1, 172, 2].as_slice());
     assert_eq!(
         Command::Txn(txn(vec![op_put("a")])).encode(),
         [1, 3, 0, 1, 1, 0, 1, b'a', 1, b'v', 0, 0].as_slice()

@@ -44,7 +44,11 @@ fn is_valid(command: &Command) -> bool {
         Command::Put(request) => validate_put(request).is_ok(),
         Command::DeleteRange(request) => validate_delete_range(request).is_ok(),
         Command::Txn(request) => validate_txn(request, TxnLimits::default()).is_ok(),
-        Command::Compact { .. } | Command::LeaseGrant { .. } | Command::LeaseRevoke { .. } => true,
+        Command::Compact { .. }
+        | Command::LeaseGrant { .. }
+        | Command::LeaseRevoke { .. }
+        | Command::RaiseAlarm(_)
+        | Command::ClearAlarm(_) => true,
     }
 }
 

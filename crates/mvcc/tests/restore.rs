@@ -7,7 +7,9 @@ mod support;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use duet_mvcc::{EmptySource, RestoreError, Revision, SourceError, Store};
+use duet_mvcc::{
+    Alarm, AlarmKind, Command, EmptySource, Error, Response, RestoreError, Revision, SourceError, Store,
+};
 use support::{Bench, op_put, txn};
 
 type Records = Vec<(Revision, Bytes)>;
@@ -79,6 +81,35 @@ fn a_store_without_records_comes_back() {
     bench.restart();
     assert_eq!((bench.store.revision(), bench.store.leases()), (1, vec![7]));
     bench.checkpoint();
+}
+
+#[test]
+fn alarms_come_back_and_a_store_without_them_keeps_the_first_format() {
+    let mut bench = Bench::default();
+    bench.grant(7, 60).unwrap();
+    let alarms = [(AlarmKind::NoSpace, 11), (AlarmKind::NoSpace, u64::MAX), (AlarmKind::Corrupt, 11)];
+    let alarms = alarms.map(|(kind, member)| Alarm { kind, member });
+    let before = bench.store.state_digest().unwrap();
+    for alarm in alarms {
+        assert_eq!(bench.apply(&Command::RaiseAlarm(alarm)).result, Ok(Response::Alarm(Some(alarm))));
+    }
+    assert_ne!(bench.store.state_digest().unwrap(), before);
+    bench.checkpoint();
+    bench.restart();
+    assert_eq!(bench.store.alarms().collect::<Vec<_>>(), alarms);
+    assert_eq!(bench.grant(8, 60), Err(Error::Corrupt));
+    let meta = bench.store.begin_checkpoint().meta;
+    for length in 0..meta.len() {
+        assert!(matches!(restore(&meta.slice(..length), Vec::new()), Err(RestoreError::Meta(_))));
+    }
+    bench.store.finish_checkpoint();
+    assert_eq!(meta[0], 2);
+    for alarm in alarms {
+        assert_eq!(bench.apply(&Command::ClearAlarm(alarm)).result, Ok(Response::Alarm(Some(alarm))));
+        assert_eq!(bench.apply(&Command::ClearAlarm(alarm)).result, Ok(Response::Alarm(None)));
+    }
+    assert_eq!(bench.store.begin_checkpoint().meta[0], 1, "the first version can read it");
+    assert_eq!(bench.store.state_digest().unwrap(), before);
 }
 
 #[test]

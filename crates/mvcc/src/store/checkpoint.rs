@@ -1,7 +1,7 @@
 //! Checkpoints and the restoring from them.
 //!
 //! Owns what goes to the engine: the records applied since the last checkpoint, the revisions that died by
-//! compaction, and a small meta (revisions and leases). Beginning one shares, it does not copy, so the store's lock
+//! compaction, and a small meta (revisions, leases, alarms). Beginning one shares, it does not copy, so the store's lock
 //! is held for microseconds. Invariant: a restored store equals the one that began the checkpoint, in all that can be
 //! seen.
 
@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use super::Store;
 use crate::{
-    codec::{DecodeError, Reader, write_signed, write_unsigned},
+    codec::{DecodeError, Reader, write_bytes, write_signed, write_unsigned},
+    command::{read_alarm, write_alarm},
     entry::Head,
     event::{Event, EventKind},
     key_range::KeyRange,
@@ -21,8 +22,14 @@ use crate::{
     source::{RevisionSource, SourceError},
 };
 
-/// Format of the meta.
+/// Format of a meta with revisions and leases only: the only one that the first version of this program reads.
 const META_FORMAT: u8 = 1;
+
+/// Format of a meta with sections behind that. Written only if there are any.
+const META_FORMAT_WITH_SECTIONS: u8 = 2;
+
+/// Section with the alarms.
+const ALARMS_SECTION: u8 = 1;
 
 /// No store gets to this revision: a larger one is damage, and so every revision has a next one.
 const MAX_REVISION: i64 = 1 << 62;
@@ -116,8 +123,9 @@ impl Store {
 
     fn encode_meta(&self) -> Bytes {
         let leases = self.leases.iter();
-        let mut output = Vec::with_capacity(32 + 16 * leases.len());
-        output.push(META_FORMAT);
+        let sections = self.encode_sections();
+        let mut output = Vec::with_capacity(32 + 16 * leases.len() + sections.len());
+        output.push(if sections.is_empty() { META_FORMAT } else { META_FORMAT_WITH_SECTIONS });
         write_signed(&mut output, self.revision);
         write_signed(&mut output, self.compacted);
         // What is dead and not in this checkpoint is still in the engine: a restored store has to find it again.
@@ -128,13 +136,42 @@ impl Store {
             write_signed(&mut output, id);
             write_signed(&mut output, ttl);
         }
+        output.extend_from_slice(&sections);
         Bytes::from(output)
+    }
+
+    /// What most stores have nothing of, each behind its tag and its length, tags ascending.
+    fn encode_sections(&self) -> Vec<u8> {
+        let mut output = Vec::new();
+        if !self.alarms.is_empty() {
+            let mut section = Vec::new();
+            for alarm in self.alarms.iter() {
+                write_alarm(&mut section, alarm);
+            }
+            output.push(ALARMS_SECTION);
+            write_bytes(&mut output, &section);
+        }
+        output
+    }
+
+    fn decode_section(&mut self, tag: u8, section: Bytes) -> Result<(), DecodeError> {
+        let mut reader = Reader::new(section);
+        match tag {
+            ALARMS_SECTION => {
+                while !reader.is_done() {
+                    let alarm = read_alarm(&mut reader)?;
+                    self.alarms.raise(alarm).map_err(|_| DecodeError::TrailingBytes)?;
+                }
+            }
+            tag => return Err(DecodeError::UnknownTag(tag)),
+        }
+        reader.finish()
     }
 
     fn decode_meta(&mut self, meta: &Bytes) -> Result<(), DecodeError> {
         let mut reader = Reader::new(meta.clone());
         let format = reader.byte()?;
-        if format != META_FORMAT {
+        if format != META_FORMAT && format != META_FORMAT_WITH_SECTIONS {
             return Err(DecodeError::UnknownFormat(format));
         }
         self.revision = reader.signed()?;
@@ -156,6 +193,16 @@ impl Store {
             let (id, ttl) = (reader.signed()?, reader.signed()?);
             let ttl = if Bug::LeaseTtlLostAtRestore.planted() { crate::MIN_LEASE_TTL_SECONDS } else { ttl };
             self.leases.grant(id, ttl).map_err(|_| DecodeError::MalformedInteger)?;
+        }
+        let mut last = 0;
+        while format == META_FORMAT_WITH_SECTIONS && (last == 0 || !reader.is_done()) {
+            let tag = reader.byte()?;
+            if tag <= last {
+                return Err(DecodeError::UnknownTag(tag));
+            }
+            last = tag;
+            let section = reader.bytes()?;
+            self.decode_section(tag, section)?;
         }
         reader.finish()
     }

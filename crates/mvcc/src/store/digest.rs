@@ -89,7 +89,7 @@ impl Store {
         Ok(HashKv { hash, hash_revision, compacted_revision: self.compacted })
     }
 
-    /// A digest of the whole logical state (revisions, leases with their keys, every visible version of every key).
+    /// A digest of the whole logical state (revisions, leases with their keys, alarms, every visible version of every key).
     /// For tests and audits: it loads every record.
     ///
     /// # Errors
@@ -104,6 +104,10 @@ impl Store {
             for key in self.leases.keys(id).into_iter().flatten() {
                 hasher.bytes(key);
             }
+        }
+        for alarm in self.alarms.iter() {
+            hasher.number(alarm.kind as u64);
+            hasher.number(alarm.member);
         }
         let mut failure = None;
         self.index.walk(&KeyRange::all(), |key, entry| {

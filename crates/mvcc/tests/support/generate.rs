@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use duet_mvcc::{
-    Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest, Operation, PutRequest, RangeRequest,
-    SortOrder, SortTarget, TxnRequest,
+    Alarm, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest, Operation,
+    PutRequest, RangeRequest, SortOrder, SortTarget, TxnRequest,
 };
 use proptest::prelude::*;
 
@@ -118,6 +118,11 @@ fn txn_of(operation: impl Strategy<Value = Operation> + Clone) -> impl Strategy<
         .prop_map(|(compare, success, failure)| TxnRequest { compare, success, failure })
 }
 
+fn alarm() -> impl Strategy<Value = Alarm> {
+    let kind = prop_oneof![Just(AlarmKind::NoSpace), Just(AlarmKind::Corrupt)];
+    (kind, 0_u64..2).prop_map(|(kind, member)| Alarm { kind, member })
+}
+
 pub fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         10 => put().prop_map(Command::Put),
@@ -126,5 +131,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         2 => (-1_i64..40).prop_map(|revision| Command::Compact { revision }),
         3 => (0_i64..4, 2_i64..100).prop_map(|(id, ttl)| Command::LeaseGrant { id, ttl }),
         1 => (0_i64..4).prop_map(|id| Command::LeaseRevoke { id }),
+        1 => alarm().prop_map(Command::RaiseAlarm),
+        4 => alarm().prop_map(Command::ClearAlarm),
     ]
 }

@@ -2,14 +2,14 @@
 //!
 //! Written from the list of observations, sharing nothing with the store but the types of requests and answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use duet_mvcc::{
-    Applied, Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest, DeleteRangeResponse, Error,
-    Event, EventKind, KeyRange, KeyValue, MAX_LEASE_TTL_SECONDS, Operation, OperationResponse, PutRequest,
-    PutResponse, RangeRequest, RangeResponse, Response, Revision, SortOrder, SortTarget, TxnRequest,
-    TxnResponse,
+    Alarm, AlarmKind, Applied, Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
+    DeleteRangeResponse, Error, Event, EventKind, KeyRange, KeyValue, MAX_LEASE_TTL_SECONDS, Operation,
+    OperationResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, Response, Revision, SortOrder,
+    SortTarget, TxnRequest, TxnResponse,
 };
 
 type Snapshot = BTreeMap<Bytes, KeyValue>;
@@ -21,6 +21,7 @@ pub struct Model {
     /// All events with the value before each.
     pub events: Vec<(Event, Option<KeyValue>)>,
     pub leases: BTreeMap<i64, i64>,
+    pub alarms: BTreeSet<Alarm>,
     pub compacted: i64,
     /// Inside a transaction: the state with what it has written so far.
     draft: Option<Snapshot>,
@@ -33,6 +34,7 @@ impl Default for Model {
             snapshots: vec![Snapshot::new(); 2],
             events: Vec::new(),
             leases: BTreeMap::new(),
+            alarms: BTreeSet::new(),
             compacted: -1,
             draft: None,
             draft_events: Vec::new(),
@@ -70,6 +72,7 @@ impl Model {
         let before = self.clone();
         self.draft = Some(self.current().clone());
         let result = match command {
+            command if self.forbids(command).is_some() => Err(self.forbids(command).unwrap()),
             Command::Put(request) if request.lease != 0 && !self.leases.contains_key(&request.lease) => {
                 Err(Error::LeaseNotFound)
             }
@@ -79,6 +82,11 @@ impl Model {
             Command::Compact { revision } => self.compact(*revision),
             Command::LeaseGrant { id, ttl } => self.grant(*id, *ttl),
             Command::LeaseRevoke { id } => self.revoke(*id),
+            Command::RaiseAlarm(alarm) => {
+                self.alarms.insert(*alarm);
+                Ok(Response::Alarm(Some(*alarm)))
+            }
+            Command::ClearAlarm(alarm) => Ok(Response::Alarm(self.alarms.remove(alarm).then_some(*alarm))),
         };
         if result.is_err() {
             *self = before;
@@ -92,6 +100,17 @@ impl Model {
         self.events.extend(events.iter().cloned());
         let events = events.into_iter().map(|(event, _)| event).collect();
         Applied { revision: self.revision(), result, events }
+    }
+
+    fn forbids(&self, command: &Command) -> Option<Error> {
+        let raised: Vec<AlarmKind> = self.alarms.iter().map(|alarm| alarm.kind).collect();
+        match command {
+            Command::RaiseAlarm(_) | Command::ClearAlarm(_) => None,
+            _ if raised.contains(&AlarmKind::Corrupt) => Some(Error::Corrupt),
+            Command::Put(_) | Command::LeaseGrant { .. } if !raised.is_empty() => Some(Error::NoSpace),
+            Command::Txn(txn) if !raised.is_empty() && has_put(txn) => Some(Error::NoSpace),
+            _ => None,
+        }
     }
 
     fn compact(&mut self, revision: i64) -> Result<Response, Error> {
@@ -330,4 +349,12 @@ fn one_holds(compare: &Compare, found: &KeyValue) -> bool {
         CompareResult::Less => ordering.is_lt(),
         CompareResult::Greater => ordering.is_gt(),
     }
+}
+
+fn has_put(txn: &TxnRequest) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|operation| match operation {
+        Operation::Put(_) => true,
+        Operation::Txn(nested) => has_put(nested),
+        Operation::Range(_) | Operation::DeleteRange(_) => false,
+    })
 }

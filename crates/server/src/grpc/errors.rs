@@ -122,6 +122,7 @@ pub fn refused(error: &Error) -> Status {
         ErrorCode::FailedPrecondition => Code::FailedPrecondition,
         ErrorCode::OutOfRange => Code::OutOfRange,
         ErrorCode::ResourceExhausted => Code::ResourceExhausted,
+        ErrorCode::DataLoss => Code::DataLoss,
         ErrorCode::Internal => {
             tracing::error!(%error, "the stored data cannot be read");
             return STORAGE.into();
