@@ -1,12 +1,42 @@
-//! Explores the pair protocol: `explore [--writes N] [--crashes N] [--softs N] [--leaves N] [--attempts N] [--late N] [--reconnects N]
-//! [--reads N] [--notes N] [--losses N] [--foreigns N] [--inits N] [--damages N] [--blanks N] [--messages N] [--empty | --first | --solo | --down] [--checkpoints] [--trims] [--keep-all] [--tamper NAME] [--seconds N] [--states N] [--all N] [--walks N --seed N] [--ways-out N]`, or `explore quick`, `explore deep` (the lists in campaign.rs, two searches at a time; `--seconds` and
-//! `--states` bound each, `--ways-out` the situations tried).
+//! Explores the pair protocol: one search within given bounds, or a list of campaigns. See `explore --help`.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use duet_sim::explore::{Bounds, Campaign, DEEP, Limits, QUICK, Report, Search, Start, Tamper};
+
+const HELP: &str = "\
+Explores every state of a small world around the real protocol core.
+
+explore quick            the searches of every change, two at a time
+explore deep             the long ones
+explore [BOUND N]...     one search within these bounds (one write and one crash if none is given)
+
+Bounds, how often each may happen at most (7 is the largest):
+  --writes       client writes                    --crashes     crashes of a process
+  --attempts     TAKEs and proposals (2)          --softs       partings of a lone primary
+  --leaves       soft shutdowns, switchovers      --notes       notes left at the witness
+  --late         witness writes applied late      --reads       witness answers that are late
+  --reconnects   connections made anew            --losses      the witness loses its record
+  --foreigns     another pair's record is found   --inits       runs of `duet init`
+  --damages      disks that lost durable entries  --blanks      disks replaced by blank ones
+  --messages     messages in flight, a direction (1, at most 3)
+  --checkpoints  a crash may leave an old checkpoint (no number)
+  --trims        logs are trimmed at a checkpoint (no number)
+
+Where it starts: a pair in sync, or
+  --solo   A alone, B follows     --down    a pair, both down
+  --empty  before `duet init`     --first   after it, both blank
+
+Limits:
+  --seconds N, --states N   stop there (then not every state was visited)
+  --all N                   stop after N kinds of violations (1)
+  --ways-out N              from N situations, is there a way to service?
+  --walks N [--seed N]      random walks instead of the search
+  --tamper NAME             break a rule, to see that it is caught
+  --keep-all                keep messages that can do nothing any more
+";
 
 struct Options {
     bounds: Bounds,
@@ -20,99 +50,105 @@ struct Options {
     campaigns: Option<&'static [Campaign]>,
 }
 
-fn options() -> Result<Options, String> {
-    let mut options = Options {
-        bounds: Bounds::default(),
-        start: Start::Pair,
-        limits: Limits { progress: true, ..Limits::default() },
-        walks: 0,
-        seed: 1,
-        ways_out: 0,
-        tamper: None,
-        keeps_all: false,
-        campaigns: None,
-    };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        if word == "--first" {
-            options.start = Start::First;
-            continue;
-        }
-        if word == "quick" || word == "deep" {
-            options.campaigns = Some(if word == "deep" { DEEP } else { QUICK });
-            options.limits.progress = false;
-            continue;
-        }
-        if word == "--empty" {
-            options.start = Start::Empty;
-            continue;
-        }
-        if word == "--solo" {
-            options.start = Start::Solo;
-            continue;
-        }
-        if word == "--down" {
-            options.start = Start::Down;
-            continue;
-        }
-        if word == "--trims" {
-            options.bounds.trims = true;
-            continue;
-        }
-        if word == "--checkpoints" {
-            options.bounds.checkpoints = true;
-            continue;
-        }
-        if word == "--keep-all" {
-            options.keeps_all = true;
-            continue;
-        }
-        let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
-        if word == "--tamper" {
-            let known = Tamper::ALL.into_iter().find(|tamper| format!("{tamper:?}") == value);
-            options.tamper = Some(known.ok_or_else(|| format!("unknown: {value}"))?);
-            continue;
-        }
-        let number: u64 = value.parse().map_err(|_| format!("{word} needs a number, not {value}"))?;
-        let small = u8::try_from(number);
-        let bounds = &mut options.bounds;
-        let bound = match word.as_str() {
-            "--writes" => Some(&mut bounds.writes),
-            "--crashes" => Some(&mut bounds.crashes),
-            "--softs" => Some(&mut bounds.softs),
-            "--attempts" => Some(&mut bounds.attempts),
-            "--late" => Some(&mut bounds.late),
-            "--reconnects" => Some(&mut bounds.reconnects),
-            "--reads" => Some(&mut bounds.reads),
-            "--notes" => Some(&mut bounds.notes),
-            "--leaves" => Some(&mut bounds.leaves),
-            "--losses" => Some(&mut bounds.losses),
-            "--foreigns" => Some(&mut bounds.foreigns),
-            "--inits" => Some(&mut bounds.inits),
-            "--damages" => Some(&mut bounds.damages),
-            "--blanks" => Some(&mut bounds.blanks),
-            "--messages" => Some(&mut bounds.messages),
-            _ => None,
-        };
-        if let Some(bound) = bound {
-            *bound = small.map_err(|_| format!("{word} is too large"))?;
-            continue;
-        }
-        let size = usize::try_from(number).map_err(|_| format!("{word} is too large"))?;
-        match word.as_str() {
-            "--seconds" => options.limits.time = Duration::from_secs(number),
-            "--states" => options.limits.states = size,
-            "--all" => options.limits.violations = size,
-            "--walks" => options.walks = number,
-            "--seed" => options.seed = number,
-            "--ways-out" => options.ways_out = size,
-            _ => return Err(format!("unknown option: {word}")),
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            bounds: Bounds { writes: 1, crashes: 1, attempts: 2, ..Bounds::NONE },
+            start: Start::Pair,
+            limits: Limits { progress: true, ..Limits::default() },
+            walks: 0,
+            seed: 1,
+            ways_out: 0,
+            tamper: None,
+            keeps_all: false,
+            campaigns: None,
         }
     }
-    Ok(options)
 }
 
-/// Peak memory in MiB, where the system tells.
+impl Options {
+    fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self::default();
+        while let Some(word) = words.next() {
+            if options.take_flag(&word) {
+                continue;
+            }
+            let value =
+                words.next().ok_or_else(|| format!("{word}: unknown, or it needs a value; see --help"))?;
+            if word == "--tamper" {
+                let known = Tamper::ALL.into_iter().find(|tamper| format!("{tamper:?}") == value);
+                options.tamper = Some(known.ok_or_else(|| {
+                    let names: Vec<_> = Tamper::ALL.iter().map(|tamper| format!("{tamper:?}")).collect();
+                    format!("--tamper {value}: unknown; there are {}", names.join(", "))
+                })?);
+                continue;
+            }
+            let number: u64 = value.parse().map_err(|_| format!("{word} needs a number, not {value}"))?;
+            options.take_number(&word, number)?;
+        }
+        Ok(options)
+    }
+
+    /// Takes a word that stands alone.
+    fn take_flag(&mut self, word: &str) -> bool {
+        match word {
+            "quick" => self.campaigns = Some(QUICK),
+            "deep" => self.campaigns = Some(DEEP),
+            "--first" => self.start = Start::First,
+            "--empty" => self.start = Start::Empty,
+            "--solo" => self.start = Start::Solo,
+            "--down" => self.start = Start::Down,
+            "--trims" => self.bounds.trims = true,
+            "--checkpoints" => self.bounds.checkpoints = true,
+            "--keep-all" => self.keeps_all = true,
+            _ => return false,
+        }
+        true
+    }
+
+    fn take_number(&mut self, word: &str, number: u64) -> Result<(), String> {
+        let bounds = &mut self.bounds;
+        let (bound, most) = match word {
+            "--writes" => (&mut bounds.writes, 7),
+            "--crashes" => (&mut bounds.crashes, 7),
+            "--softs" => (&mut bounds.softs, 7),
+            "--attempts" => (&mut bounds.attempts, 7),
+            "--late" => (&mut bounds.late, 7),
+            "--reconnects" => (&mut bounds.reconnects, 7),
+            "--reads" => (&mut bounds.reads, 7),
+            "--notes" => (&mut bounds.notes, 7),
+            "--leaves" => (&mut bounds.leaves, 7),
+            "--losses" => (&mut bounds.losses, 7),
+            "--foreigns" => (&mut bounds.foreigns, 7),
+            "--inits" => (&mut bounds.inits, 7),
+            "--damages" => (&mut bounds.damages, 7),
+            "--blanks" => (&mut bounds.blanks, 7),
+            "--messages" => (&mut bounds.messages, 3),
+            _ => return self.take_limit(word, number),
+        };
+        *bound = u8::try_from(number)
+            .ok()
+            .filter(|&number| number <= most)
+            .ok_or_else(|| format!("{word} {number}: at most {most}"))?;
+        Ok(())
+    }
+
+    fn take_limit(&mut self, word: &str, number: u64) -> Result<(), String> {
+        let size = usize::try_from(number).map_err(|_| format!("{word} {number}: too large"))?;
+        match word {
+            "--seconds" => self.limits.time = Duration::from_secs(number),
+            "--states" => self.limits.states = size,
+            "--all" => self.limits.violations = size,
+            "--walks" => self.walks = number,
+            "--seed" => self.seed = number,
+            "--ways-out" => self.ways_out = size,
+            _ => return Err(format!("{word}: unknown; see --help")),
+        }
+        Ok(())
+    }
+}
+
+/// Peak memory, where the system tells.
 fn memory() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("unknown");
@@ -124,6 +160,7 @@ fn campaigns(list: &'static [Campaign], limits: &Limits, ways_out: usize) -> Exi
     println!(
         "| campaign | states | depth | seconds | states/s | ways out | found |\n|---|---|---|---|---|---|---|"
     );
+    let limits = &Limits { progress: false, ..*limits };
     let next = AtomicUsize::new(0);
     let found = AtomicUsize::new(0);
     let work = || {
@@ -144,17 +181,8 @@ fn campaigns(list: &'static [Campaign], limits: &Limits, ways_out: usize) -> Exi
     if found.into_inner() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn main() -> ExitCode {
-    let options = match options() {
-        Ok(options) => options,
-        Err(message) => {
-            eprintln!("{message}");
-            return ExitCode::from(2);
-        }
-    };
-    if let Some(list) = options.campaigns {
-        return campaigns(list, &options.limits, options.ways_out.max(1_000));
-    }
+/// One search, or walks; prints what was met.
+fn search(options: &Options) -> ExitCode {
     println!("start: {:?}; bounds: {:?}; broken rule: {:?}", options.start, options.bounds, options.tamper);
     let mut search = Search::new(options.bounds, options.tamper);
     search.explorer.keeps_all = options.keeps_all;
@@ -196,4 +224,22 @@ fn main() -> ExitCode {
         println!("\nVIOLATION in {} steps:\n{}", found.steps, found.text);
     }
     if report.found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match Options::parse(words.into_iter()) {
+        Ok(Options { campaigns: Some(list), limits, ways_out, .. }) => {
+            campaigns(list, &limits, ways_out.max(1_000))
+        }
+        Ok(options) => search(&options),
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(2)
+        }
+    }
 }

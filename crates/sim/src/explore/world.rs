@@ -93,6 +93,7 @@ impl Bounds {
     };
 }
 
+/// Apart from what is left: see [`Seen`](super::seen::Seen).
 impl std::hash::Hash for World {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
@@ -104,33 +105,51 @@ impl std::hash::Hash for World {
                 state.write_u32(three);
             }
         }
-        self.left.hash(state);
     }
 }
 
-impl std::hash::Hash for Bounds {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        let most = [
-            self.writes,
-            self.crashes,
-            self.softs,
-            self.attempts,
-            self.reconnects,
-            self.late,
-            self.reads,
-            self.notes,
+/// How much may still happen, in one word: four bits for each count, of which the highest is free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Left(u64);
+
+impl Left {
+    const BITS: u32 = 4;
+    /// The largest count.
+    const MOST: u8 = 7;
+    const FREE: u64 = 0x8888_8888_8888_8888;
+    /// The place of the writes.
+    const WRITES: u64 = 0xF;
+
+    /// What a state's bounds leave.
+    ///
+    /// # Panics
+    /// A count is larger than seven.
+    pub fn of(left: &Bounds) -> Self {
+        let counts = [
+            left.writes,
+            left.crashes,
+            left.softs,
+            left.leaves,
+            left.attempts,
+            left.reconnects,
+            left.late,
+            left.reads,
+            left.notes,
+            left.losses,
+            left.foreigns,
+            left.inits,
+            left.damages,
+            left.blanks,
         ];
-        state.write_u64(u64::from_le_bytes(most));
-        state.write_u64(u64::from_le_bytes([
-            self.losses,
-            self.leaves,
-            u8::from(self.checkpoints),
-            self.foreigns,
-            self.inits,
-            self.damages,
-            self.blanks,
-            0,
-        ]));
+        assert!(counts.iter().all(|&count| count <= Self::MOST), "a count above {}", Self::MOST);
+        Self(counts.iter().rev().fold(0, |word, &count| word << Self::BITS | u64::from(count)))
+    }
+
+    /// Whether everything that `other` leaves may happen here as well. The number of writes is also their name, so it must be
+    /// the same.
+    pub const fn covers(self, other: Self) -> bool {
+        let borrowed = (self.0 | Self::FREE) - other.0;
+        borrowed & Self::FREE == Self::FREE && (self.0 ^ other.0) & Self::WRITES == 0
     }
 }
 
