@@ -3,62 +3,21 @@
 //!
 //! The disk is a small tmpfs, so root is needed; others skip with a word.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use duet_protocol::ApplianceId;
 
 use crate::harness::{A, B, Ledger, Pair, Witness, letter, run};
 use crate::program::{Said, serve, still_serves};
+use crate::support::small_disk::SmallDisk;
 
-/// A mounted tmpfs; dropping it unmounts it.
-struct SmallDisk {
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    /// `None`, with a word, where mounting is not allowed.
-    fn mount(path: &Path, mib: u32) -> Option<Self> {
-        std::fs::create_dir_all(path).unwrap();
-        let size = format!("size={mib}m");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "duet-test"]).arg(path).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Self { path: path.to_owned() });
-        }
+/// With a word where there can be none.
+fn small_disk(path: &Path, mib: u32) -> Option<SmallDisk> {
+    let disk = SmallDisk::mount(path, mib);
+    if disk.is_none() {
         println!("skipped: mounting a small disk needs root");
-        None
     }
-
-    /// Takes all the space that is left.
-    fn fill(&self) {
-        let mut file = File::create(self.filler()).unwrap();
-        for size in [1 << 20, 4096] {
-            while file.write_all(&vec![1; size]).is_ok() {}
-        }
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.filler()).unwrap();
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.path.join("lost+found")
-    }
-
-    fn grow(&self, mib: u32) {
-        let option = format!("remount,size={mib}m");
-        assert!(Command::new("mount").args(["-o", &option]).arg(&self.path).status().unwrap().success());
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: an appliance may still have files open there.
-        Command::new("umount").arg("-l").arg(&self.path).status().ok();
-    }
+    disk
 }
 
 /// A log of this size has no room for a second segment.
@@ -87,7 +46,7 @@ async fn write_until_ended(pair: &mut Pair, ledger: &mut Ledger, at: ApplianceId
 fn no_space_for_the_secondarys_log() {
     run(async {
         let mut pair = Pair::lay_out(Witness::Server).await;
-        let Some(disk) = SmallDisk::mount(&pair.data(B).join("log"), ONE_SEGMENT_MIB) else { return };
+        let Some(disk) = small_disk(&pair.data(B).join("log"), ONE_SEGMENT_MIB) else { return };
         pair.start_new().await;
         let mut ledger = Ledger::default();
         pair.write(A, &mut ledger, 10).await;
@@ -104,7 +63,7 @@ fn no_space_for_the_secondarys_log() {
 fn no_space_for_the_primarys_state_store() {
     run(async {
         let mut pair = Pair::lay_out(Witness::Server).await;
-        let Some(disk) = SmallDisk::mount(&pair.data(A), 3 * ONE_SEGMENT_MIB) else { return };
+        let Some(disk) = small_disk(&pair.data(A), 3 * ONE_SEGMENT_MIB) else { return };
         pair.start_new().await;
         let mut ledger = Ledger::default();
         pair.write(A, &mut ledger, 10).await;
@@ -128,7 +87,7 @@ fn too_small_a_disk_to_begin_with() {
         let mut ledger = Ledger::default();
         pair.write(A, &mut ledger, 5).await;
         pair.soft_stop(B).await;
-        let Some(_disk) = SmallDisk::mount(&pair.dir().join("small"), 4) else { return };
+        let Some(_disk) = small_disk(&pair.dir().join("small"), 4) else { return };
         let config = pair.config_path(B);
         let good = std::fs::read_to_string(&config).unwrap();
         let data = format!("data = \"{}\"", pair.data(B).display());

@@ -1,19 +1,28 @@
 //! Brings the faults about, and heals them.
 
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use duet_protocol::ApplianceId::{self, A, B};
+use duet_server::failpoint::DISK_CHANGE;
 
 use crate::harness::Pair;
 use crate::proxy::Line;
 use crate::schedule::{Event, Fault, Storm};
+use crate::support::small_disk::SmallDisk;
+
+/// Time for an appliance that is started on a full disk, before there is space again.
+const ON_A_FULL_DISK: Duration = Duration::from_millis(500);
 
 /// The nemesis, and what it did.
 pub struct Nemesis {
     start: Instant,
+    /// Whose disk can be filled in earnest.
+    small: Option<(ApplianceId, SmallDisk)>,
     /// One line for each thing done, with its time.
     pub diary: Vec<String>,
-    pub faults: usize,
+    /// How often each kind of fault was brought about, and what came of those that must be waited for.
+    pub tally: BTreeMap<&'static str, u32>,
 }
 
 #[derive(Clone, Copy)]
@@ -23,8 +32,12 @@ enum Turn {
 }
 
 impl Nemesis {
-    pub const fn new(start: Instant) -> Self {
-        Self { start, diary: Vec::new(), faults: 0 }
+    pub const fn new(start: Instant, small: Option<(ApplianceId, SmallDisk)>) -> Self {
+        Self { start, small, diary: Vec::new(), tally: BTreeMap::new() }
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.tally.entry(what).or_default() += 1;
     }
 
     fn note(&mut self, what: &str) {
@@ -48,12 +61,12 @@ impl Nemesis {
             match turn {
                 Turn::Begin => {
                     self.note(&fault.to_string());
-                    self.faults += 1;
-                    begin(pair, fault).await;
+                    self.count(fault.kind());
+                    self.begin(pair, fault).await;
                 }
                 Turn::End => {
                     self.note(&format!("no more: {fault}"));
-                    end(pair, fault).await;
+                    self.end(pair, fault).await;
                 }
             }
         }
@@ -66,59 +79,102 @@ impl Nemesis {
             self.note(&format!("calm: {primary} is primary, both are in sync"));
         }
     }
-}
 
-async fn begin(pair: &mut Pair, fault: Fault) {
-    match fault {
-        Fault::Kill(id) => pair.process(id).kill(),
-        Fault::KillBoth => {
-            pair.process(A).kill();
-            pair.process(B).kill();
+    async fn begin(&self, pair: &mut Pair, fault: Fault) {
+        match fault {
+            Fault::Kill(id) => pair.process(id).kill(),
+            Fault::KillBoth => {
+                pair.process(A).kill();
+                pair.process(B).kill();
+            }
+            Fault::CrashAt(id, step, times) => pair.arm(id, &format!("{step}=exit@{times}")),
+            Fault::PowerCut(id, step, times, seed) => pair.arm(id, &format!("{step}=power:{seed}@{times}")),
+            Fault::PowerCutBoth(seed) => {
+                pair.arm(A, &format!("{DISK_CHANGE}=power:{seed}"));
+                pair.arm(B, &format!("{DISK_CHANGE}=power:{}", seed + 1));
+            }
+            Fault::DiskFull(id) => match self.small_disk(id) {
+                Some(disk) => disk.fill(),
+                None => pair.arm(id, &format!("{DISK_CHANGE}=full")),
+            },
+            Fault::Pause(id) => pair.process(id).pause(),
+            Fault::SoftStop(id) => pair.begin_soft_stop(id),
+            Fault::SoftStopBoth => {
+                pair.begin_soft_stop(A);
+                pair.begin_soft_stop(B);
+            }
+            // Refused by whoever is not primary, or has nobody to hand over to.
+            Fault::Switchover(id) => drop(pair.order(id, "switchover").await),
+            Fault::SlowSync(id, time) => pair.arm(id, &format!("log.sync.before=sleep:{time}")),
+            Fault::PeerLine(line) => pair.set_peer_lines(line),
+            Fault::PeerWay(from, line) => pair.set_peer_way(from, line),
+            Fault::PeerReset => pair.reset_peer_lines(),
+            Fault::WitnessLine(id, line) => pair.set_witness_line(id, line),
+            Fault::WitnessWay(id, way, line) => pair.set_witness_way(id, way, line),
+            Fault::WitnessKill | Fault::WitnessWipe => pair.stop_witness(),
+            Fault::WitnessPause => pair.witness_process().pause(),
         }
-        Fault::CrashAt(id, step, times) => pair.arm(id, &format!("{step}=exit@{times}")),
-        Fault::Pause(id) => pair.process(id).pause(),
-        Fault::SoftStop(id) => pair.begin_soft_stop(id),
-        Fault::SoftStopBoth => {
-            pair.begin_soft_stop(A);
-            pair.begin_soft_stop(B);
-        }
-        // Refused by whoever is not primary, or has nobody to hand over to.
-        Fault::Switchover(id) => drop(pair.order(id, "switchover").await),
-        Fault::SlowSync(id, time) => pair.arm(id, &format!("log.sync.before=sleep:{time}")),
-        Fault::PeerLine(line) => pair.set_peer_lines(line),
-        Fault::PeerWay(from, line) => pair.set_peer_way(from, line),
-        Fault::PeerReset => pair.reset_peer_lines(),
-        Fault::WitnessLine(id, line) => pair.set_witness_line(id, line),
-        Fault::WitnessWay(id, way, line) => pair.set_witness_way(id, way, line),
-        Fault::WitnessKill | Fault::WitnessWipe => pair.stop_witness(),
-        Fault::WitnessPause => pair.witness_process().pause(),
     }
-}
 
-async fn end(pair: &mut Pair, fault: Fault) {
-    match fault {
-        Fault::Kill(id) | Fault::SoftStop(id) => restart_after_its_end(pair, id).await,
-        Fault::KillBoth | Fault::SoftStopBoth => {
-            restart_after_its_end(pair, A).await;
-            restart_after_its_end(pair, B).await;
+    async fn end(&mut self, pair: &mut Pair, fault: Fault) {
+        match fault {
+            Fault::Kill(id) | Fault::SoftStop(id) => restart_after_its_end(pair, id).await,
+            Fault::KillBoth | Fault::SoftStopBoth => {
+                restart_after_its_end(pair, A).await;
+                restart_after_its_end(pair, B).await;
+            }
+            Fault::CrashAt(id, ..) => {
+                pair.disarm(id);
+                restart(pair, id).await;
+            }
+            Fault::PowerCut(id, ..) => self.give_power(pair, id).await,
+            Fault::PowerCutBoth(_) => {
+                self.give_power(pair, A).await;
+                self.give_power(pair, B).await;
+            }
+            Fault::DiskFull(id) => self.give_space(pair, id).await,
+            Fault::Pause(id) => pair.process(id).resume(),
+            Fault::SlowSync(id, _) => pair.disarm(id),
+            Fault::PeerLine(_) => pair.set_peer_lines(Line::Open),
+            Fault::PeerWay(from, _) => pair.set_peer_way(from, Line::Open),
+            Fault::Switchover(_) | Fault::PeerReset => {}
+            Fault::WitnessLine(id, _) => pair.set_witness_line(id, Line::Open),
+            Fault::WitnessWay(id, way, _) => pair.set_witness_way(id, way, Line::Open),
+            Fault::WitnessKill => pair.start_witness().await,
+            Fault::WitnessPause => pair.witness_process().resume(),
+            Fault::WitnessWipe => {
+                pair.wipe_witness();
+                pair.start_witness().await;
+            }
         }
-        Fault::CrashAt(id, ..) => {
-            pair.disarm(id);
+    }
+
+    async fn give_power(&mut self, pair: &mut Pair, id: ApplianceId) {
+        pair.disarm(id);
+        if !pair.is_running(id) {
+            self.count("(appliances that lost power)");
             restart(pair, id).await;
         }
-        Fault::Pause(id) => pair.process(id).resume(),
-        Fault::SlowSync(id, _) => pair.disarm(id),
-        Fault::PeerLine(_) => pair.set_peer_lines(Line::Open),
-        Fault::PeerWay(from, _) => pair.set_peer_way(from, Line::Open),
-        Fault::Switchover(_) | Fault::PeerReset => {}
-        Fault::WitnessLine(id, _) => pair.set_witness_line(id, Line::Open),
-        Fault::WitnessWay(id, way, _) => pair.set_witness_way(id, way, Line::Open),
-        Fault::WitnessKill => pair.start_witness().await,
-        Fault::WitnessPause => pair.witness_process().resume(),
-        Fault::WitnessWipe => {
-            pair.wipe_witness();
-            pair.start_witness().await;
+    }
+
+    fn small_disk(&self, id: ApplianceId) -> Option<&SmallDisk> {
+        self.small.as_ref().filter(|(whose, _)| *whose == id).map(|(_, disk)| disk)
+    }
+
+    /// An appliance that ended for want of space is started again as a service manager would: while the disk is full, and
+    /// when it is not.
+    async fn give_space(&mut self, pair: &mut Pair, id: ApplianceId) {
+        if !pair.is_running(id) {
+            self.note(&format!("{id} ended: its disk is full"));
+            self.count("(appliances that ended for want of space)");
+            restart(pair, id).await;
+            pair.process(id).wait(ON_A_FULL_DISK).await;
         }
+        match self.small_disk(id) {
+            Some(disk) => disk.free(),
+            None => pair.disarm(id),
+        }
+        restart(pair, id).await;
     }
 }
 

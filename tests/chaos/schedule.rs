@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use duet_protocol::ApplianceId::{self, A, B};
+use duet_server::failpoint::DISK_CHANGE;
 
 use crate::proxy::{Line, Way};
 use crate::random::Random;
@@ -34,6 +35,13 @@ pub enum Fault {
     KillBoth,
     /// It kills itself at a durable step, when it comes there for the nth time.
     CrashAt(ApplianceId, &'static str, u64),
+    /// The power fails at a durable step or change of its disk, when it comes there for the nth time. What was not synced
+    /// meets its fate, by the dice of a seed.
+    PowerCut(ApplianceId, &'static str, u64, u64),
+    /// Of both, at their next changes of the disk.
+    PowerCutBoth(u64),
+    /// There is no space on its disk, then there is again.
+    DiskFull(ApplianceId),
     /// SIGSTOP, later SIGCONT.
     Pause(ApplianceId),
     /// SIGTERM; started again later.
@@ -68,14 +76,43 @@ impl Fault {
         match self {
             Self::Kill(id)
             | Self::CrashAt(id, ..)
+            | Self::PowerCut(id, ..)
+            | Self::DiskFull(id)
             | Self::Pause(id)
             | Self::SoftStop(id)
             | Self::Switchover(id)
             | Self::SlowSync(id, _) => Target::Appliance(id),
-            Self::KillBoth | Self::SoftStopBoth => Target::Both,
+            Self::KillBoth | Self::PowerCutBoth(_) | Self::SoftStopBoth => Target::Both,
             Self::PeerLine(_) | Self::PeerWay(..) | Self::PeerReset => Target::PeerLine,
             Self::WitnessLine(id, _) | Self::WitnessWay(id, ..) => Target::WitnessLine(id),
             Self::WitnessKill | Self::WitnessPause | Self::WitnessWipe => Target::Witness,
+        }
+    }
+}
+
+impl Fault {
+    /// What it is called in a table.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Kill(_) => "process killed",
+            Self::KillBoth => "both killed at once",
+            Self::CrashAt(..) => "killed at a durable step",
+            Self::PowerCut(..) => "power cut",
+            Self::PowerCutBoth(_) => "power cut on both at once",
+            Self::DiskFull(_) => "disk full",
+            Self::Pause(_) => "process paused",
+            Self::SoftStop(_) => "soft shutdown",
+            Self::SoftStopBoth => "soft shutdown of both at once",
+            Self::Switchover(_) => "switchover",
+            Self::SlowSync(..) => "slow fsync",
+            Self::PeerLine(_) => "line A-B cut, silent or slow",
+            Self::PeerWay(..) => "line A-B silent one way",
+            Self::PeerReset => "connections A-B reset",
+            Self::WitnessLine(..) => "line to the witness cut or silent",
+            Self::WitnessWay(..) => "line to the witness silent one way",
+            Self::WitnessKill => "witness killed",
+            Self::WitnessPause => "witness paused",
+            Self::WitnessWipe => "witness emptied",
         }
     }
 }
@@ -134,7 +171,7 @@ pub fn storm(random: &mut Random) -> Storm {
 
 fn fault(random: &mut Random) -> Fault {
     let id = random.pick(&[A, B]);
-    match random.within(0..20) {
+    match random.within(0..27) {
         0 | 1 => Fault::Kill(id),
         2 => Fault::KillBoth,
         3 | 4 => Fault::CrashAt(id, random.pick(&STEPS), random.within(1..4)),
@@ -149,7 +186,16 @@ fn fault(random: &mut Random) -> Fault {
         16 => Fault::WitnessLine(id, random.pick(&[Line::Cut, Line::Silent])),
         17 => Fault::WitnessWay(id, random.pick(&[Way::There, Way::Back]), Line::Silent),
         18 => random.pick(&[Fault::WitnessKill, Fault::WitnessPause]),
-        _ => Fault::WitnessWipe,
+        19 => Fault::WitnessWipe,
+        20 | 21 => {
+            let (changes, step, times) = (random.within(1..200), random.pick(&STEPS), random.within(1..4));
+            // Most often in the middle of a change.
+            let (step, times) = if random.percent(70) { (DISK_CHANGE, changes) } else { (step, times) };
+            Fault::PowerCut(id, step, times, random.within(0..1_000_000))
+        }
+        22 => Fault::PowerCut(id, DISK_CHANGE, 1, random.within(0..1_000_000)),
+        23 | 24 => Fault::PowerCutBoth(random.within(0..1_000_000)),
+        _ => Fault::DiskFull(id),
     }
 }
 
@@ -165,6 +211,11 @@ impl fmt::Display for Fault {
             Self::Kill(id) => write!(f, "{id} is killed"),
             Self::KillBoth => f.write_str("both are killed"),
             Self::CrashAt(id, step, times) => write!(f, "{id} crashes at {step}, time {times}"),
+            Self::PowerCut(id, step, times, seed) => {
+                write!(f, "the power of {id} fails at {step}, time {times}, dice {seed}")
+            }
+            Self::PowerCutBoth(seed) => write!(f, "the power of both fails, dice {seed}"),
+            Self::DiskFull(id) => write!(f, "the disk of {id} is full"),
             Self::Pause(id) => write!(f, "{id} is paused"),
             Self::SoftStop(id) => write!(f, "{id} is stopped softly"),
             Self::SoftStopBoth => f.write_str("both are stopped softly"),

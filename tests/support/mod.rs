@@ -6,4 +6,5 @@ pub mod client;
 pub mod etcdctl;
 pub mod harness;
 pub mod proxy;
+pub mod small_disk;
 pub mod tap;

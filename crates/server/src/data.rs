@@ -10,12 +10,13 @@ use std::sync::Arc;
 use duet_protocol::{ClusterId, DiskId, OwnState};
 use duet_storage::disk::OpenMode;
 use duet_storage::{
-    DataDir, DataDirError, Disk, LogError, OwnStateError, OwnStateFile, Parts, RealDisk, RecoverError,
-    RecoverOptions, StateError,
+    DataDir, DataDirError, Disk, LogError, OwnStateError, OwnStateFile, Parts, RecoverError, RecoverOptions,
+    StateError,
 };
 
 use crate::config::Config;
 use crate::error::{Remedy, WrongData};
+use crate::failpoint;
 
 /// File with the cluster's name.
 const NAME_FILE: &str = "cluster-name";
@@ -83,7 +84,7 @@ pub(crate) struct Place<'a> {
 
 impl<'a> Place<'a> {
     pub(crate) fn new(config: &'a Config) -> Self {
-        Self { disk: Arc::new(RealDisk), config }
+        Self { disk: failpoint::disk(), config }
     }
 
     fn path(&self) -> &Path {

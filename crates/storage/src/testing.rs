@@ -6,6 +6,7 @@
 //! The same seed gives the same crash.
 
 mod content;
+pub mod power;
 
 use std::{
     collections::BTreeMap,

@@ -95,11 +95,12 @@ impl Pair {
         self.dir.join(format!("failpoint-{}", letter(appliance)))
     }
 
-    /// Lets `arm` and `disarm` work, from the next start on.
+    /// Lets `arm` and `disarm` work, from the next start on, and gives both disks under which the power can fail.
     pub fn make_armable(&mut self) {
         for appliance in ApplianceId::ALL {
             let file = self.failpoint_file(appliance).display().to_string();
             self.set_environment(appliance, "DUET_FAILPOINT_FILE", &file);
+            self.set_environment(appliance, "DUET_POWER", "1");
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Unsynced;
 
 /// Unit in bytes that a device writes as a whole.
-const SECTOR_BYTES: usize = 512;
+pub(super) const SECTOR_BYTES: usize = 512;
 
 /// Unit in bytes that a device with large sectors reads, changes and writes, and may lose in between.
 const BLOCK_BYTES: usize = 4096;
