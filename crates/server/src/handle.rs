@@ -5,8 +5,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use duet_mvcc::{Applied, Command, Event, Store};
+use duet_mvcc::{Applied, Command, Store};
 use duet_protocol::{ApplianceId, ClusterId, DiskId, Epoch, Input, Instant, ReadPermit, RoleName};
+use duet_serving::AppliedBatch;
 use parking_lot::RwLock;
 use tokio::sync::{oneshot, watch};
 
@@ -79,17 +80,6 @@ impl View {
     pub const fn has_primary(&self) -> bool {
         self.is_primary || self.primary.is_some()
     }
-}
-
-/// Writes that were applied together, in order.
-#[derive(Clone, Debug)]
-pub struct AppliedBatch {
-    /// What changed, in order of revisions.
-    pub events: Vec<Event>,
-    /// The store's revision after them.
-    pub revision: i64,
-    /// The store was replaced by a copy from the peer: events of the revisions in between are not told.
-    pub restored: bool,
 }
 
 /// Called for every batch, in order, on the thread that applies: it must be quick and must not block.

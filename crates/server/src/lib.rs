@@ -37,8 +37,9 @@ pub mod lease_clock;
 pub mod watch_hub;
 
 pub use config::Config;
+pub use duet_serving::AppliedBatch;
 pub use error::{ExitReason, InitError, NotPrimary, StartError, WriteError};
-pub use handle::{AppliedBatch, Handle, Identity, ReadGuard, View};
+pub use handle::{Handle, Identity, ReadGuard, View};
 pub use init::{InitReport, init};
 pub use run::Server;
 pub use status_report::StatusReport;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use duet_mvcc::{Applied, Command, Event, RestoreError, Revision, RevisionSource, SourceError, Store};
 use duet_protocol::{Entry, Input, Lsn, Position};
+use duet_serving::AppliedBatch;
 use duet_storage::{
     Batch, DataDir, Log, LogReader, ReadError, ReadySnapshot, RecoverError, StateError, StateReader,
     StateStore,
@@ -21,7 +22,7 @@ use crate::clock;
 use crate::error::{Remedy, StartError};
 use crate::failpoint;
 use crate::fatal::Fate;
-use crate::handle::{AppliedBatch, EventSinkCell, PermitCell};
+use crate::handle::{EventSinkCell, PermitCell};
 use crate::inbox::Inbox;
 use crate::tail::Tail;
 use crate::waiters::Waiters;

@@ -19,9 +19,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
+use crate::AppliedBatch;
 use crate::client_port::{ClientPortOptions, serve};
 use crate::error::WriteError;
-use crate::handle::{AppliedBatch, Handle, Identity, Inner, View};
+use crate::handle::{Handle, Identity, Inner, View};
 
 /// Long enough for a loaded machine, short enough for a person.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,15 +1,16 @@
 //! The watchers of one stream and what each is due.
 //!
-//! A watcher has a cursor, the next revision it is due, and is either in step (it takes live events from the hub) or
-//! behind (it reads the history in bounded pieces until it has caught up). Within a revision all events go out in one
-//! response, in the order of the operations; a response from history may hold several revisions, as etcd's do.
+//! Each has a [`Cursor`]: in step it takes live events from the hub, behind it reads the history. Within a revision all
+//! events go out in one response, in the order of the operations; a response from history may hold several revisions, as
+//! etcd's do.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use duet_etcd_api::etcdserverpb as pb;
 use duet_etcd_api::mvccpb;
-use duet_mvcc::{Error, Event, EventBatch, EventKind, EventLimits, KeyRange};
+use duet_mvcc::{Error, Event, EventKind, EventLimits, KeyRange};
+use duet_serving::{Cursor, Interests, Piece, Pulled, by_revision};
 use pb::watch_create_request::FilterType;
 use prost::Message;
 use tokio::sync::mpsc;
@@ -18,7 +19,7 @@ use tonic::Status;
 use super::convert;
 use super::errors::{WATCH_COMPACTED, WATCH_DUPLICATE_ID, WATCH_EMPTY_RANGE, refused};
 use super::{Api, MAX_MESSAGE_BYTES};
-use crate::watch_hub::{Interests, Pulled, Subscription, by_revision};
+use crate::watch_hub::Subscription;
 
 /// Watchers on one stream; bounds memory. etcd has no limit; the Kubernetes API server uses about a hundred.
 const WATCHERS_PER_STREAM: usize = 100_000;
@@ -50,10 +51,7 @@ struct Watcher {
     progress_notify: bool,
     /// Nothing was sent since the last progress notification was due.
     quiet: bool,
-    /// The next revision this watcher is due.
-    next: i64,
-    /// Takes live events; otherwise it reads the history.
-    in_step: bool,
+    cursor: Cursor,
 }
 
 impl Watcher {
@@ -118,7 +116,6 @@ impl WatchStream {
         self.subscription.add(&range);
         self.interests.insert(&range, id);
         let revision = self.api.revision();
-        let next = if request.start_revision == 0 { revision + 1 } else { request.start_revision };
         let excluded = |kind: FilterType| request.filters.contains(&i32::from(kind));
         let watcher = Watcher {
             range,
@@ -128,8 +125,7 @@ impl WatchStream {
             fragment: request.fragment,
             progress_notify: request.progress_notify,
             quiet: true,
-            next,
-            in_step: next > revision,
+            cursor: Cursor::new(request.start_revision, revision),
         };
         self.watchers.insert(id, watcher);
         let header = Some(self.api.header(revision));
@@ -194,11 +190,7 @@ impl WatchStream {
         let Some(first) = self.subscription.signal().take() else { return Ok(()) };
         match self.api.hub().clone().pull(first) {
             Pulled::Overrun => {
-                for watcher in self.watchers.values_mut().filter(|watcher| watcher.in_step) {
-                    watcher.in_step = false;
-                    // What lies below did not concern this stream.
-                    watcher.next = watcher.next.max(first);
-                }
+                self.watchers.values_mut().for_each(|watcher| watcher.cursor.overrun(first));
             }
             Pulled::Events { batches, next } => {
                 for batch in batches {
@@ -225,41 +217,36 @@ impl WatchStream {
         }
         for (id, events) in concerned {
             let Some(watcher) = self.watchers.get_mut(&id) else { continue };
-            if !watcher.in_step || revision < watcher.next {
-                continue;
+            if watcher.cursor.takes(revision) {
+                self.send_events(id, &events, revision).await?;
             }
-            watcher.next = revision + 1;
-            self.send_events(id, &events, revision).await?;
         }
         Ok(())
     }
 
     /// Sends each watcher that is behind one piece of history; true if one still is.
     pub async fn catch_up(&mut self) -> Result<bool, Ended> {
-        let behind: Vec<i64> =
-            self.watchers.iter().filter(|(_, watcher)| !watcher.in_step).map(|(id, _)| *id).collect();
+        let behind: Vec<i64> = self
+            .watchers
+            .iter()
+            .filter(|(_, watcher)| !watcher.cursor.is_in_step())
+            .map(|(id, _)| *id)
+            .collect();
         for id in behind {
             self.catch_up_one(id).await?;
         }
-        Ok(self.watchers.values().any(|watcher| !watcher.in_step))
+        Ok(self.watchers.values().any(|watcher| !watcher.cursor.is_in_step()))
     }
 
     async fn catch_up_one(&mut self, id: i64) -> Result<(), Ended> {
         let Some(watcher) = self.watchers.get_mut(&id) else { return Ok(()) };
-        let (piece, revision) = {
+        let piece = {
             let store = self.api.handle().store().read();
-            let revision = store.revision();
-            if watcher.next > revision {
-                watcher.in_step = true;
-                return Ok(());
-            }
-            (store.events(&watcher.range, watcher.next, EventLimits::default()), revision)
+            watcher.cursor.catch_up(&store, &watcher.range, EventLimits::default())
         };
         match piece {
-            Ok(EventBatch { events, next_revision }) => {
-                assert!(next_revision > watcher.next, "each piece of history leads on");
-                watcher.next = next_revision;
-                watcher.in_step = next_revision > revision;
+            Ok(None) => Ok(()),
+            Ok(Some(Piece { events, revision })) => {
                 let events: Vec<&Event> = events.iter().collect();
                 self.send_events(id, &events, revision).await
             }
@@ -329,7 +316,7 @@ impl WatchStream {
             return Ok(());
         }
         if self.progress_wanted.is_some_and(|wanted| wanted <= dispatched)
-            && self.watchers.values().all(|watcher| watcher.in_step)
+            && self.watchers.values().all(|watcher| watcher.cursor.is_in_step())
         {
             self.progress_wanted = None;
             self.send_progress(NO_WATCH_ID, dispatched).await?;
@@ -337,7 +324,7 @@ impl WatchStream {
         if std::mem::take(&mut self.notify_quiet) {
             let mut quiet = Vec::new();
             for (id, watcher) in self.watchers.iter_mut().filter(|(_, watcher)| watcher.progress_notify) {
-                if std::mem::replace(&mut watcher.quiet, true) && watcher.in_step {
+                if std::mem::replace(&mut watcher.quiet, true) && watcher.cursor.is_in_step() {
                     quiet.push(*id);
                 }
             }
