@@ -37,7 +37,7 @@ mod writes;
 pub use history::{Applied, Change, ChangeKind, DataHash, History, Quiet, Report, Watch, WatchEvent};
 pub use operation::{Answer, Operation, Outcome, Request};
 pub use truth::{KeyValue, Truth};
-pub use txn::{Compare, Condition, Keys, Step, StepAnswer, Txn};
+pub use txn::{Compare, Condition, Keys, Number, Step, StepAnswer, Txn};
 pub use violation::Violation;
 pub use writes::{Cause, Causes};
 

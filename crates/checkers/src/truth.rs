@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 
 use crate::history::{Change, ChangeKind};
-use crate::txn::State;
+use crate::txn::{Keys, State};
 use crate::violation::Violation;
 
 /// Revision of a new store.
@@ -161,11 +162,12 @@ impl State for Moment<'_> {
         self.truth.at(key, self.revision).cloned()
     }
 
-    fn prefix(&self, prefix: &str) -> Vec<(String, KeyValue)> {
-        let from =
-            self.truth.keys.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
-        from.take_while(|(key, _)| key.starts_with(prefix))
-            .filter_map(|(key, _)| Some((key.clone(), self.get(key)?)))
+    fn several(&self, keys: &Keys) -> Vec<(String, KeyValue)> {
+        let from = (Bound::Included(keys.start()), Bound::Unbounded);
+        let names = self.truth.keys.range::<str, _>(from).map(|(key, _)| key);
+        names
+            .take_while(|key| keys.has(key))
+            .filter_map(|key| Some((key.clone(), self.truth.at(key, self.revision)?.clone())))
             .collect()
     }
 }

@@ -12,6 +12,8 @@ pub enum Keys {
     One(String),
     /// All that begin with this; the empty prefix is all there are.
     Prefix(String),
+    /// From the first on, up to the second and without it.
+    Range(String, String),
 }
 
 impl Keys {
@@ -20,7 +22,14 @@ impl Keys {
         match self {
             Self::One(one) => one == key,
             Self::Prefix(prefix) => key.starts_with(prefix.as_str()),
+            Self::Range(from, to) => (from.as_str()..to.as_str()).contains(&key),
         }
+    }
+
+    /// The name that stands for them: the first that may be one of them.
+    pub(crate) fn start(&self) -> &str {
+        let (Self::One(start) | Self::Prefix(start) | Self::Range(start, _)) = self;
+        start
     }
 }
 
@@ -44,7 +53,7 @@ pub struct Condition {
     pub compare: Compare,
 }
 
-/// What of a key is compared. Equality only.
+/// What of a key is compared.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Compare {
     /// It has this value.
@@ -55,6 +64,36 @@ pub enum Compare {
     CreateRevision(i64),
     /// It was written at this revision.
     ModRevision(i64),
+    /// It lives by this lease; zero: by none, or it is not there.
+    Lease(i64),
+    /// This of it is above that.
+    Above(Number, i64),
+    /// This of it is below that.
+    Below(Number, i64),
+}
+
+/// A number that belongs to a key; zero where the key is not there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Number {
+    /// How often it was written since it was created.
+    Version,
+    /// The revision at which it was created.
+    CreateRevision,
+    /// The revision at which it was written.
+    ModRevision,
+    /// The lease it lives by.
+    Lease,
+}
+
+impl Number {
+    pub(crate) fn of(self, found: Option<&KeyValue>) -> i64 {
+        found.map_or(0, |found| match self {
+            Self::Version => found.version,
+            Self::CreateRevision => found.create_revision,
+            Self::ModRevision => found.mod_revision,
+            Self::Lease => found.lease,
+        })
+    }
 }
 
 /// One step of a transaction.
@@ -127,8 +166,8 @@ impl Txn {
 pub(crate) trait State {
     /// What the key holds.
     fn get(&self, key: &str) -> Option<KeyValue>;
-    /// Every key of a prefix, in order, with what it holds.
-    fn prefix(&self, prefix: &str) -> Vec<(String, KeyValue)>;
+    /// Each of several keys that is there, in order, with what it holds.
+    fn several(&self, keys: &Keys) -> Vec<(String, KeyValue)>;
 }
 
 /// What a transaction does to a state and answers.
@@ -151,12 +190,15 @@ pub(crate) fn carry_out(txn: &Txn, state: &impl State, revision: i64) -> Done {
 
 fn holds(condition: &Condition, state: &impl State) -> bool {
     let found = state.get(&condition.key);
-    let number = |of: fn(&KeyValue) -> i64| found.as_ref().map_or(0, of);
+    let number = |number: Number| number.of(found.as_ref());
     match &condition.compare {
         Compare::Value(value) => found.as_ref().is_some_and(|found| found.value == *value),
-        Compare::Version(version) => number(|found| found.version) == *version,
-        Compare::CreateRevision(revision) => number(|found| found.create_revision) == *revision,
-        Compare::ModRevision(revision) => number(|found| found.mod_revision) == *revision,
+        Compare::Version(version) => number(Number::Version) == *version,
+        Compare::CreateRevision(revision) => number(Number::CreateRevision) == *revision,
+        Compare::ModRevision(revision) => number(Number::ModRevision) == *revision,
+        Compare::Lease(lease) => number(Number::Lease) == *lease,
+        Compare::Above(which, than) => number(*which) > *than,
+        Compare::Below(which, than) => number(*which) < *than,
     }
 }
 
@@ -171,7 +213,7 @@ impl<S: State> View<'_, S> {
     fn find(&self, keys: &Keys) -> Vec<(String, KeyValue)> {
         let before = match keys {
             Keys::One(key) => self.state.get(key).map(|found| (key.clone(), found)).into_iter().collect(),
-            Keys::Prefix(prefix) => self.state.prefix(prefix),
+            Keys::Prefix(_) | Keys::Range(..) => self.state.several(keys),
         };
         let mut found: BTreeMap<String, KeyValue> = before.into_iter().collect();
         for (key, now) in self.changed.iter().filter(|(key, _)| keys.has(key)) {
@@ -212,6 +254,7 @@ impl fmt::Display for Keys {
         match self {
             Self::One(key) => f.write_str(key),
             Self::Prefix(prefix) => write!(f, "{prefix}*"),
+            Self::Range(from, to) => write!(f, "{from}..{to}"),
         }
     }
 }
@@ -248,7 +291,21 @@ impl fmt::Display for Condition {
             Compare::Version(version) => write!(f, "{key} has version {version}"),
             Compare::CreateRevision(revision) => write!(f, "{key} was created at {revision}"),
             Compare::ModRevision(revision) => write!(f, "{key} was written at {revision}"),
+            Compare::Lease(lease) => write!(f, "{key} lives by lease {lease}"),
+            Compare::Above(number, than) => write!(f, "the {number} of {key} is above {than}"),
+            Compare::Below(number, than) => write!(f, "the {number} of {key} is below {than}"),
         }
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Version => "version",
+            Self::CreateRevision => "create revision",
+            Self::ModRevision => "mod revision",
+            Self::Lease => "lease",
+        })
     }
 }
 

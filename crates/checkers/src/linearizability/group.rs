@@ -32,9 +32,8 @@ pub(super) fn groups(operations: &[Operation]) -> Vec<Group<'_>> {
         .collect();
     let mut names: BTreeSet<String> = BTreeSet::new();
     for keys in asked.iter().flat_map(|(_, txn)| keys_of(txn)) {
-        // A prefix stands for itself where no key of it is named.
-        let (Keys::One(name) | Keys::Prefix(name)) = keys;
-        names.insert(name);
+        // Several keys stand for their first where none of them is named.
+        names.insert(keys.start().to_owned());
     }
     let names: Vec<String> = names.into_iter().collect();
     let mut joined = Joined((0..names.len()).collect());
@@ -61,7 +60,7 @@ pub(super) fn groups(operations: &[Operation]) -> Vec<Group<'_>> {
 }
 
 fn names_it(keys: &Keys, name: &str) -> bool {
-    keys.has(name) || matches!(keys, Keys::Prefix(prefix) if prefix == name)
+    keys.has(name) || keys.start() == name
 }
 
 /// Union-find.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::operation::{Answer, Operation};
-use crate::txn::{Compare, Condition, Keys, Step, StepAnswer, Txn};
+use crate::txn::{Compare, Condition, Keys, Number, Step, StepAnswer, Txn};
 use crate::{Outcome, Time};
 
 /// What a key holds: its value and how often it was written.
@@ -129,6 +129,11 @@ fn conditions_hold(conditions: &[Condition], held: &Held) -> Option<bool> {
             Compare::Version(version) => Some(found.map_or(0, |(_, version)| *version) == *version),
             Compare::CreateRevision(0) | Compare::ModRevision(0) => Some(found.is_none()),
             Compare::CreateRevision(_) | Compare::ModRevision(_) => found.is_none().then_some(false),
+            Compare::Above(Number::Version, than) => Some(found.map_or(0, |(_, version)| *version) > *than),
+            Compare::Below(Number::Version, than) => Some(found.map_or(0, |(_, version)| *version) < *than),
+            Compare::Lease(lease) => found.is_none().then_some(*lease == 0),
+            Compare::Above(_, than) => found.is_none().then_some(0 > *than),
+            Compare::Below(_, than) => found.is_none().then_some(0 < *than),
         };
         match holds {
             Some(false) => return Some(false),

@@ -1,6 +1,6 @@
 //! Every answer is the state at its revision.
 
-use duet_checkers::{Answer, Compare, Condition, Keys, Outcome, Request, Step, StepAnswer, Txn};
+use duet_checkers::{Answer, Compare, Condition, Keys, Number, Outcome, Request, Step, StepAnswer, Txn};
 
 use crate::support::{Story, during};
 
@@ -115,4 +115,52 @@ fn the_answer_to_another_question() {
     let mut story = story();
     *answer(&mut story, 1) = Answer::Lease { revision: 2, ttl: Some(3) };
     story.is_bad(PROMISE, &["get k", "another question"]);
+}
+
+/// 0-2: puts of a to c, 3: written when a was created above revision 2 and lives by no lease, which is not so; 4: a range.
+fn compared() -> Story {
+    let mut story = Story::new();
+    for (at, key) in [(1, "a"), (3, "b"), (5, "c")] {
+        story.put(during(at, at + 1), key, "v");
+    }
+    let compares =
+        [Compare::Above(Number::CreateRevision, 2), Compare::Lease(0), Compare::Below(Number::Version, 2)];
+    let conditions = compares.map(|compare| Condition { key: "a".into(), compare }).to_vec();
+    let range = Keys::Range("a".into(), "c".into());
+    let (then, otherwise) = (vec![Step::Delete(range.clone())], vec![Step::Get(range.clone())]);
+    story.ask(during(7, 8), Request::Txn(Txn { conditions, then, otherwise }));
+    story.ask(during(9, 10), Request::Txn(Txn::of(Step::Delete(range))));
+    story
+}
+
+#[test]
+fn numbers_are_compared_and_ranges_are_half_open() {
+    let mut story = compared();
+    let StepAnswer::Got(found) = &steps(&mut story, 3)[0] else { unreachable!("the conditions do not hold") };
+    assert_eq!(found.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(steps(&mut story, 4), &[StepAnswer::Deleted(2)]);
+    story.is_good();
+}
+
+#[test]
+fn a_range_finds_one_key_too_many() {
+    let mut story = compared();
+    let StepAnswer::Got(found) = &mut steps(&mut story, 3)[0] else {
+        unreachable!("the conditions do not hold")
+    };
+    let mut more = found[0].clone();
+    more.0 = "c".into();
+    found.push(more);
+    story.is_bad(PROMISE, &["get a..c", "at revision 4 it is"]);
+}
+
+#[test]
+fn a_comparison_comes_out_wrong() {
+    let mut story = compared();
+    let Answer::Txn { succeeded, .. } = answer(&mut story, 3) else { unreachable!("a transaction") };
+    *succeeded = true;
+    story.is_bad(
+        PROMISE,
+        &["the create revision of a is above 2", "the conditions did not hold at revision 4"],
+    );
 }

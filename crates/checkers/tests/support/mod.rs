@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use duet_checkers::{
-    Answer, Change, ChangeKind, Compare, History, KeyValue, Keys, Operation, Outcome, Report, Request, Step,
-    StepAnswer, Time, Txn, Violation, Watch, WatchEvent,
+    Answer, Change, ChangeKind, Compare, History, KeyValue, Keys, Number, Operation, Outcome, Report,
+    Request, Step, StepAnswer, Time, Txn, Violation, Watch, WatchEvent,
 };
 use duet_protocol::ApplianceId::{A, B};
 use duet_protocol::{ApplianceId, Digest, Epoch, Lsn};
@@ -124,6 +124,9 @@ impl Story {
                 Compare::Version(number) => held.map_or(0, |held| held.version) == *number,
                 Compare::CreateRevision(number) => held.map_or(0, |held| held.create_revision) == *number,
                 Compare::ModRevision(number) => held.map_or(0, |held| held.mod_revision) == *number,
+                Compare::Lease(number) => held.map_or(0, |held| held.lease) == *number,
+                Compare::Above(of, number) => number_of(*of, held) > *number,
+                Compare::Below(of, number) => number_of(*of, held) < *number,
             }
         });
         let next = self.revision() + 1;
@@ -237,5 +240,15 @@ pub fn is_refused(found: &[Violation], promise: &str, words: &[&str]) {
     };
     for word in words {
         assert!(violation.sentence.contains(word), "\"{word}\" is not in: {violation}");
+    }
+}
+
+fn number_of(number: Number, held: Option<&KeyValue>) -> i64 {
+    let Some(held) = held else { return 0 };
+    match number {
+        Number::Version => held.version,
+        Number::CreateRevision => held.create_revision,
+        Number::ModRevision => held.mod_revision,
+        Number::Lease => held.lease,
     }
 }
