@@ -5,12 +5,13 @@ use duet_mvcc::{Applied, RangeRequest, Store};
 use duet_protocol::{ApplianceId, Entry, Lsn};
 
 use super::clock::{MICRO, MILLI, SECOND, Time};
+use super::event::Event;
 use super::machine::{OperationId, Work};
 use super::marks::Mark;
 use super::random::Random;
 use super::schedule::{Scheduled, Step};
 use super::workload;
-use super::world::{Event, World};
+use super::world::World;
 
 /// One client: a closed loop.
 #[derive(Debug, Default)]

@@ -8,9 +8,10 @@ use duet_protocol::ApplianceId;
 
 use super::clock::{SECOND, Time};
 use super::disk::Mishap;
+use super::event::Event;
 use super::marks::Mark;
 use super::random::Random;
-use super::world::{Event, World};
+use super::world::World;
 
 /// When everything is healed an appliance that lost its last writes meets its peer after this time in any case.
 const MEET_AGAIN: Time = 8 * SECOND;

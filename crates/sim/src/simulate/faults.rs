@@ -4,10 +4,11 @@ use duet_protocol::{ApplianceId, RoleName};
 
 use super::clock::{MILLI, SECOND, Time};
 use super::disk::Mishap;
+use super::event::Event;
 use super::options::Fault;
 use super::random::Random;
 use super::schedule::{Scheduled, Step};
-use super::world::{Event, World};
+use super::world::World;
 
 impl World {
     /// Begins to inject the faults of this run's mixture, unless they are given; processes that end are started again.

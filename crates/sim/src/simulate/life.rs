@@ -6,12 +6,13 @@ use std::collections::VecDeque;
 use duet_protocol::{Appliance, ApplianceId, Input, OwnState, Position, ReadPermit, RecoveredLog};
 
 use super::clock::{Clock, SECOND};
+use super::event::Event;
 use super::kept::Kept;
 use super::machine::{Process, Work};
 use super::marks::Mark;
 use super::state::StateMachine;
 use super::storage::{self, Found, Storage, words};
-use super::world::{CLUSTER, Event, World, draw_drift};
+use super::world::{CLUSTER, World, draw_drift};
 
 /// Changes of the disk within one piece of work, at most: a process dies after any number of them.
 const CHANGES: u64 = 16;

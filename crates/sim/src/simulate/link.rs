@@ -4,9 +4,10 @@
 use duet_protocol::{ApplianceId, Input, Message, PerAppliance};
 
 use super::clock::{MICRO, MILLI, Time};
+use super::event::Event;
 use super::machine::{Arriving, Work};
 use super::marks::Mark;
-use super::world::{Event, World};
+use super::world::World;
 
 /// What goes over the connection.
 #[derive(Clone, Debug)]

@@ -95,7 +95,7 @@ fn play(seed: u64, safety: Time, prepare: impl FnOnce(&mut World)) -> Outcome {
 fn safety_phase(world: &mut World) {
     for id in ApplianceId::ALL {
         let after = world.random.below(SECOND);
-        world.schedule(after, super::world::Event::Start { id });
+        world.schedule(after, super::event::Event::Start { id });
     }
     world.run_for(2 * SECOND);
     world.begin_faults();

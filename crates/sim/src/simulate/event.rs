@@ -1,0 +1,137 @@
+//! The queue of events in simulated time, and what happens at each.
+
+use duet_protocol::{ApplianceId, Input, Lsn};
+
+use super::clock::Time;
+use super::link::Packet;
+use super::machine::OperationId;
+use super::schedule::Step;
+use super::witness::{Answer, Request};
+use super::world::World;
+
+/// Something that will happen.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Tick { id: ApplianceId, life: u64 },
+    Resume { id: ApplianceId, life: u64 },
+    Start { id: ApplianceId },
+    Saved { id: ApplianceId, life: u64 },
+    JobsDone { id: ApplianceId, life: u64 },
+    Applied { id: ApplianceId, life: u64 },
+    CheckpointDue { id: ApplianceId, life: u64 },
+    CheckpointDone { id: ApplianceId, life: u64 },
+    CopyStored { id: ApplianceId, life: u64 },
+    Dial,
+    Connected { id: ApplianceId, connection: u64 },
+    Disconnected { id: ApplianceId, connection: u64 },
+    Deliver { to: ApplianceId, connection: Option<u64>, packet: Box<Packet> },
+    CopySent { id: ApplianceId, life: u64, connection: u64 },
+    Cut { from: ApplianceId },
+    Uncut { from: ApplianceId },
+    WitnessArrival(Box<Request>),
+    WitnessAnswer { to: ApplianceId, life: u64, ticket: u64, answer: Box<Answer> },
+    WitnessBack { id: Option<ApplianceId> },
+    WitnessQuick,
+    DiskQuick { id: ApplianceId },
+    DiskBack { id: ApplianceId },
+    DiskFreed { id: ApplianceId },
+    ClientActs { client: usize },
+    ClientArrives { id: ApplianceId, operations: Vec<OperationId>, read: bool },
+    ReadChecked { id: ApplianceId, life: u64, operation: OperationId, begun: Time, floor: Lsn, lsn: Lsn },
+    ClientGivesUp { client: usize, turn: u64 },
+    Fault,
+    Step(Step),
+}
+
+impl World {
+    pub(crate) fn schedule(&mut self, after: Time, event: Event) {
+        self.schedule_at(self.now + after, event);
+    }
+
+    pub(crate) fn schedule_at(&mut self, at: Time, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((at.max(self.now), self.sequence), event);
+    }
+
+    /// The next event happens. False: a promise was broken, or nothing is left to happen.
+    pub fn advance(&mut self) -> bool {
+        if self.violation.is_some() {
+            return false;
+        }
+        let Some(((at, _), event)) = self.queue.pop_first() else { return false };
+        assert!(at >= self.now, "time does not go back");
+        self.now = at;
+        self.happen(event);
+        self.check_stored();
+        true
+    }
+
+    /// Everything happens that is due within `time`.
+    pub fn run_for(&mut self, time: Time) {
+        let end = self.now + time;
+        while self.violation.is_none() && self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= end)
+        {
+            self.advance();
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Runs until `reached`, at most for `time`. Whether it was reached.
+    pub fn run_until(&mut self, time: Time, mut reached: impl FnMut(&Self) -> bool) -> bool {
+        let end = self.now + time;
+        while !reached(self) {
+            if self.queue.first_key_value().is_none_or(|((at, _), _)| *at > end) || !self.advance() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Tick { id, life } => {
+                let now = self.now;
+                let due = self.process_of(id, life).is_some_and(|process| process.tick_at == Some(now));
+                if due {
+                    self.input(id, Input::Tick);
+                }
+            }
+            Event::Resume { id, life } => self.on_resume(id, life),
+            Event::Start { id } => self.start(id),
+            Event::Saved { id, life } => self.on_saved(id, life),
+            Event::JobsDone { id, life } => self.on_jobs_done(id, life),
+            Event::Applied { id, life } => self.on_applied(id, life),
+            Event::CheckpointDue { id, life } => self.on_checkpoint_due(id, life),
+            Event::CheckpointDone { id, life } => self.on_checkpoint_done(id, life),
+            Event::CopyStored { id, life } => self.on_copy_stored(id, life),
+            Event::Dial => self.on_dial(),
+            Event::Connected { id, connection } => self.on_connected(id, connection),
+            Event::Disconnected { id, connection } => self.on_disconnected(id, connection),
+            Event::Deliver { to, connection, packet } => self.on_delivery(to, connection, *packet),
+            Event::CopySent { id, life, connection } => self.on_copy_sent(id, life, connection),
+            Event::Cut { from } => {
+                if self.faulting {
+                    self.cut(from, false);
+                }
+            }
+            Event::Uncut { from } => self.uncut(from),
+            Event::WitnessArrival(request) => self.on_witness_arrival(&request),
+            Event::WitnessAnswer { to, life, ticket, answer } => {
+                self.on_witness_answer(to, life, ticket, *answer);
+            }
+            Event::WitnessBack { id } => self.witness_back(id),
+            Event::WitnessQuick => self.witness_late = false,
+            Event::DiskQuick { id } => self.machines.get_mut(id).slow_disk = None,
+            Event::DiskBack { id } => self.on_disk_back(id),
+            Event::DiskFreed { id } => self.on_disk_freed(id),
+            Event::ClientActs { client } => self.on_client(client),
+            Event::ClientArrives { id, operations, read } => self.on_client_arrival(id, operations, read),
+            Event::ReadChecked { id, life, operation, begun, floor, lsn } => {
+                self.on_read_checked(id, life, operation, (begun, floor, lsn));
+            }
+            Event::ClientGivesUp { client, turn } => self.on_client_gives_up(client, turn),
+            Event::Fault => self.on_fault(),
+            Event::Step(step) => self.perform(step),
+        }
+    }
+}
