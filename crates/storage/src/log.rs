@@ -55,6 +55,7 @@ use duet_protocol::{Lsn, Position, Stamp};
 
 use crate::failure::IoFailure;
 pub use reader::{LogReader, ReadError};
+pub(crate) use recovery::{Verified, verify};
 pub use spare::Preparer;
 pub use writer::Log;
 
@@ -93,6 +94,11 @@ pub struct Recovered {
 }
 
 impl Recovered {
+    /// A log that begins and ends at `base`.
+    pub(crate) fn empty(base: Position) -> Self {
+        Self { base, stamps: Vec::new(), torn: None }
+    }
+
     /// Position of the last entry, or the base when there is none.
     pub fn last(&self) -> Position {
         self.stamps.last().map_or(self.base, |stamp| Position {

@@ -69,6 +69,8 @@ duet_planted::bugs! {
     DataOverwritten,
     /// Log and state that contradict each other are put to work.
     LostWritesIgnored,
+    /// A log that contradicts the state has its torn tail cut before it is refused.
+    ChangesBeforeRefusal,
     /// Log and state are compared by LSN alone.
     HistoriesUncompared,
     /// A copy is installed without the marker that makes a crash in between harmless.

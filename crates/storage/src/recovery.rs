@@ -23,7 +23,7 @@ use crate::{
     disk::read_whole,
     failure::{At, IoFailure},
     fields::Fields,
-    log::{Log, LogError, LogOptions, Recovered},
+    log::{self, Log, LogError, LogOptions, Recovered},
     own_state::{OwnStateError, OwnStateFile},
     planted::Bug,
     state_store::{self, ReadySnapshot, SnapshotBuilder, StateError, StateStore},
@@ -93,7 +93,8 @@ impl DataDir {
     /// Opens everything, completes an installation that a crash cut short, removes leftovers, and compares the parts.
     ///
     /// # Errors
-    /// See [`RecoverError`]; on damage nothing was changed on disk.
+    /// See [`RecoverError`]; on damage and on lost writes nothing was changed on disk, but for what the state store's
+    /// engine repairs in its own file.
     pub fn recover(&self, options: RecoverOptions) -> Result<Parts, RecoverError> {
         let (own_state_file, own_state) = OwnStateFile::load(Arc::clone(self.disk()), &self.state_path())?;
         let (log, recovered, store) =
@@ -101,6 +102,7 @@ impl DataDir {
                 Some(position) => self.complete_installation(position, options)?,
                 None => self.open_parts(&own_state, options)?,
             };
+        // Also the copy's own state must know its epoch.
         compare(&own_state, &recovered, store.applied())?;
         assert!(log.last() == recovered.last() && log.synced() == log.last().lsn);
         Ok(Parts { own_state_file, own_state, log, recovered, store })
@@ -153,17 +155,31 @@ impl DataDir {
         self.recover(options)
     }
 
+    /// Looks first and changes something only when all of it is in agreement.
     fn open_parts(
         &self,
         own_state: &OwnState,
         options: RecoverOptions,
     ) -> Result<(Log, Recovered, StateStore), RecoverError> {
-        let (log, recovered) = match Log::open(Arc::clone(self.disk()), &self.log_path(), options.log) {
+        let verified = match log::verify(self.disk().as_ref(), &self.log_path()) {
             // An appliance that never knew a configuration never had an entry.
-            Err(LogError::Missing { .. }) if own_state.max_epoch == Epoch::ZERO => {
-                self.create_log(Position::EMPTY, options.log)?
-            }
-            opened => opened?,
+            Err(LogError::Missing { .. }) if own_state.max_epoch == Epoch::ZERO => None,
+            verified => Some(verified?),
+        };
+        let open_store =
+            || StateStore::open(Arc::clone(self.disk()), &self.store_path(), options.cache_bytes);
+        let store_path = self.store_path();
+        let is_there = self.disk().kind(&store_path).at("look at", &store_path)?.is_some();
+        let store = if is_there { Some(open_store()?) } else { None };
+        let applied = store.as_ref().map_or(Position::EMPTY, StateStore::applied);
+        let nothing = Recovered::empty(Position::EMPTY);
+        let recovered = verified.as_ref().map_or(&nothing, |verified| &verified.recovered);
+        if !Bug::ChangesBeforeRefusal.planted() {
+            compare(own_state, recovered, applied)?;
+        }
+        let (log, recovered) = match verified {
+            Some(verified) => Log::go_on(Arc::clone(self.disk()), &self.log_path(), verified, options.log)?,
+            None => self.create_log(Position::EMPTY, options.log)?,
         };
         let mut removed = false;
         for name in [state_store::INCOMING, MARKER_UNFINISHED] {
@@ -172,13 +188,16 @@ impl DataDir {
         if removed {
             self.disk().sync_dir(self.path()).at("sync", self.path())?;
         }
-        let store = StateStore::open(Arc::clone(self.disk()), &self.store_path(), options.cache_bytes)?;
+        let store = match store {
+            Some(store) => store,
+            None => open_store()?,
+        };
         Ok((log, recovered, store))
     }
 
     fn create_log(&self, base: Position, options: LogOptions) -> Result<(Log, Recovered), RecoverError> {
         let log = Log::create(Arc::clone(self.disk()), &self.log_path(), base, options)?;
-        Ok((log, Recovered { base, stamps: Vec::new(), torn: None }))
+        Ok((log, Recovered::empty(base)))
     }
 
     /// Steps 3 to 5.

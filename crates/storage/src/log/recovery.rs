@@ -22,18 +22,18 @@ use crate::{
     planted::Bug,
 };
 
-/// What was found on disk.
+/// A log as it was found on disk: sound, and not yet changed.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(crate) struct Verified {
     /// The live segments, oldest first.
-    pub segments: VecDeque<LiveSegment>,
-    pub recovered: Recovered,
+    pub(super) segments: VecDeque<LiveSegment>,
+    pub(crate) recovered: Recovered,
     /// CRC of the last record, or of the newest header.
-    pub last_crc: u32,
+    pub(super) last_crc: u32,
     /// Whether the newest segment can take more records: behind its end there is nothing but zeros.
-    pub goes_on: bool,
+    pub(super) goes_on: bool,
     /// Superseded segments that a crash left.
-    pub leftovers: Vec<PathBuf>,
+    pub(super) leftovers: Vec<PathBuf>,
 }
 
 /// A segment whose header was read.
@@ -73,7 +73,7 @@ pub(super) fn list_segments(
 }
 
 /// Reads and judges the whole log.
-pub(super) fn verify(disk: &dyn Disk, directory: &Path) -> Result<Found, LogError> {
+pub(crate) fn verify(disk: &dyn Disk, directory: &Path) -> Result<Verified, LogError> {
     // An earlier process may have died between a rename and its sync.
     if !Bug::NamesUnsyncedAtOpen.planted() {
         disk.sync_dir(directory).at("sync", directory)?;
@@ -96,7 +96,7 @@ pub(super) fn verify(disk: &dyn Disk, directory: &Path) -> Result<Found, LogErro
     let last_crc = run.crc;
     segments.push_back(live(&newest, run));
     let recovered = Recovered { base, stamps, torn };
-    Ok(Found { segments, recovered, last_crc, goes_on, leftovers })
+    Ok(Verified { segments, recovered, last_crc, goes_on, leftovers })
 }
 
 fn live(opened: &Opened, run: Run) -> LiveSegment {

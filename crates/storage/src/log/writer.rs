@@ -12,7 +12,7 @@ use std::{
 use duet_protocol::{Entry, Lsn, Position};
 
 use super::{
-    Damage, LogError, LogOptions, LogReader, Preparer, ReadError, Recovered, record, recovery,
+    Damage, LogError, LogOptions, LogReader, Preparer, ReadError, Recovered, Verified, record, recovery,
     segment::{self, SegmentHeader, SegmentId, block_up},
     view::{LiveSegment, SharedView, View},
 };
@@ -83,6 +83,19 @@ impl Log {
         options: LogOptions,
     ) -> Result<(Self, Recovered), LogError> {
         let found = recovery::verify(disk.as_ref(), directory)?;
+        Self::go_on(disk, directory, found, options)
+    }
+
+    /// Puts to work what was found: removes what was superseded and cuts a torn tail.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub(crate) fn go_on(
+        disk: Arc<dyn Disk>,
+        directory: &Path,
+        found: Verified,
+        options: LogOptions,
+    ) -> Result<(Self, Recovered), LogError> {
         let preparer = Preparer::new(Arc::clone(&disk), directory, options.segment_bytes);
         remove_all(disk.as_ref(), directory, found.leftovers)?;
         preparer.adopt()?;

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use bytes::Bytes;
 use duet_protocol::{ApplianceId, ClusterId, Conf, DiskId, Entry, Lsn};
@@ -6,6 +6,7 @@ use duet_protocol::{ApplianceId, ClusterId, Conf, DiskId, Entry, Lsn};
 use super::*;
 use crate::{
     Batch, Disk,
+    disk::OpenMode,
     testing::{FaultDisk, Unsynced},
 };
 
@@ -234,9 +235,49 @@ fn lost_writes_are_told_from_the_instances_of_the_counter() {
     assert!(matches!(recover(&disk), Err(RecoverError::Log(LogError::Missing { .. }))));
 }
 
+/// Whoever looks into a refusal later must find everything as it was: the torn tail, a copy that was arriving, no new state.
+#[test]
+fn a_refusal_changes_nothing() {
+    let segments = |disk: &FaultDisk| -> Vec<_> {
+        disk.files().into_iter().filter(|file| file.extension().is_some_and(|end| end == "seg")).collect()
+    };
+    let write = |disk: &FaultDisk, file: &Path, bytes: &[u8], offset| {
+        disk.open(file, OpenMode::Create).unwrap().write_at(bytes, offset).unwrap();
+    };
+    let store = Path::new("/data/data.redb");
+    let refused = |disk: &FaultDisk, words: &str| {
+        // The engine writes in its own file when it opens and closes it.
+        let bytes = |file: &Path| if file == store { Vec::new() } else { disk.bytes(file) };
+        let contents = || -> BTreeMap<_, _> {
+            disk.files().into_iter().map(|file| (file.clone(), bytes(&file))).collect()
+        };
+        let before = contents();
+        let error = recover(disk).unwrap_err();
+        assert!(matches!(error, RecoverError::LostWrites { .. }), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+        assert!(contents() == before, "changed: {:?} to {:?}", before.keys(), contents().keys());
+    };
+    let incoming = Path::new("/data/incoming.redb");
+    // The newest segments are gone, and behind the last record that is left something was torn.
+    let disk = sample();
+    for lost in &segments(&disk)[2..] {
+        disk.remove(lost).unwrap();
+    }
+    write(&disk, &segments(&disk)[1], b"torn", OPTIONS.log.segment_bytes - 4);
+    write(&disk, incoming, b"a part of it", 0);
+    refused(&disk, "ends before");
+    // The state is gone, and the log does not reach back to the beginning.
+    let disk = sample();
+    disk.remove(store).unwrap();
+    let base = entries(40)[30].position();
+    Log::create(Arc::new(disk.clone()), Path::new("/data/log"), base, OPTIONS.log).unwrap();
+    write(&disk, incoming, b"a part of it", 0);
+    refused(&disk, "begins after");
+}
+
 #[test]
 fn a_damaged_marker_is_damage() {
     let disk = sample();
-    disk.open(Path::new("/data/installing"), crate::disk::OpenMode::Create).unwrap();
+    disk.open(Path::new("/data/installing"), OpenMode::Create).unwrap();
     assert!(matches!(recover(&disk), Err(RecoverError::DataDir(DataDirError::Damaged { .. }))));
 }
