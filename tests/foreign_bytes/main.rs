@@ -7,6 +7,11 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
+#[path = "../support/mod.rs"]
+mod support;
+use support::harness;
+
+mod client_port;
 mod http;
 mod memory;
 mod mutate;

@@ -20,9 +20,7 @@ pub const ORDER: &[(&str, &[&str])] = &[
     ("duet-mvcc/restore", &["mvcc"]),
     ("duet-storage/duet_storage", &["storage"]),
     ("duet-witness/duet_witness", &["witness"]),
-    ("duet-witness/memory", &["witness"]),
-    ("duet-witness/directory", &["witness"]),
-    ("duet-witness/server", &["witness"]),
+    ("duet-witness/registers", &["witness"]),
     ("duet-sim/scenario_table", &["protocol"]),
 ];
 
