@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use duet_checkers::{
-    Answer, Compare, Condition, KeyValue, Keys, Outcome, Request, Step, StepAnswer, Time, Txn,
+    Answer, Compare, Condition, KeyValue, Keys, Number, Outcome, Request, Step, StepAnswer, Time, Txn,
 };
 use duet_etcd_api::{etcdserverpb as pb, mvccpb};
 use tonic::{Code, Status};
@@ -20,6 +20,8 @@ pub async fn ask(client: &Client, request: &Request, now: impl Fn() -> Time) -> 
     let answer = match request {
         Request::Txn(txn) => ask_txn(client, txn, false).await,
         Request::Serializable(txn) => ask_txn(client, txn, true).await,
+        Request::Past { keys, revision } => read_past(client, keys, *revision).await,
+        Request::Compact { revision } => compact(client, *revision).await,
         Request::Grant { lease, ttl } => grant(client, *lease, *ttl).await,
         Request::KeepAlive { lease } => keep_alive(client, *lease).await,
         Request::Revoke { lease } => revoke(client, *lease).await,
@@ -74,6 +76,20 @@ async fn ask_txn(client: &Client, txn: &Txn, serializable: bool) -> Result<Answe
     Ok(Answer::Txn { revision, succeeded: true, steps: vec![step] })
 }
 
+async fn read_past(client: &Client, keys: &Keys, at: i64) -> Result<Answer, Status> {
+    let (key, range_end) = range(keys);
+    let request = pb::RangeRequest { key, range_end, revision: at, ..Default::default() };
+    let answer = within(REQUEST, client.kv().range(request)).await?;
+    let (revision, step) = step_answer(pb::response_op::Response::ResponseRange(answer));
+    Ok(Answer::Txn { revision, succeeded: true, steps: vec![step] })
+}
+
+async fn compact(client: &Client, revision: i64) -> Result<Answer, Status> {
+    let request = pb::CompactionRequest { revision, physical: false };
+    let answer = within(REQUEST, client.kv().compact(request)).await?;
+    Ok(Answer::Compacted { revision: answer.header.map_or(0, |header| header.revision) })
+}
+
 fn revision(header: Option<&pb::ResponseHeader>) -> i64 {
     header.map_or(0, |header| header.revision)
 }
@@ -96,6 +112,7 @@ pub fn range(keys: &Keys) -> (Bytes, Bytes) {
             *end.last_mut().expect("not empty") += 1;
             (bytes(prefix), end.into())
         }
+        Keys::Range(from, to) => (bytes(from), bytes(to)),
     }
 }
 
@@ -133,15 +150,28 @@ fn txn_request(txn: &Txn, serializable: bool) -> pb::TxnRequest {
 }
 
 fn compare(condition: &Condition) -> pb::Compare {
-    use pb::compare::{CompareTarget, TargetUnion};
-    let (target, union) = match &condition.compare {
-        Compare::Value(value) => (CompareTarget::Value, TargetUnion::Value(bytes(value))),
-        Compare::Version(version) => (CompareTarget::Version, TargetUnion::Version(*version)),
-        Compare::CreateRevision(revision) => (CompareTarget::Create, TargetUnion::CreateRevision(*revision)),
-        Compare::ModRevision(revision) => (CompareTarget::Mod, TargetUnion::ModRevision(*revision)),
+    use pb::compare::{CompareResult, CompareTarget, TargetUnion};
+    let number = |of: Number, number: i64| match of {
+        Number::Version => (CompareTarget::Version, TargetUnion::Version(number)),
+        Number::CreateRevision => (CompareTarget::Create, TargetUnion::CreateRevision(number)),
+        Number::ModRevision => (CompareTarget::Mod, TargetUnion::ModRevision(number)),
+        Number::Lease => (CompareTarget::Lease, TargetUnion::Lease(number)),
+    };
+    let (result, (target, union)) = match &condition.compare {
+        Compare::Value(value) => {
+            (CompareResult::Equal, (CompareTarget::Value, TargetUnion::Value(bytes(value))))
+        }
+        Compare::Version(version) => (CompareResult::Equal, number(Number::Version, *version)),
+        Compare::CreateRevision(revision) => {
+            (CompareResult::Equal, number(Number::CreateRevision, *revision))
+        }
+        Compare::ModRevision(revision) => (CompareResult::Equal, number(Number::ModRevision, *revision)),
+        Compare::Lease(lease) => (CompareResult::Equal, number(Number::Lease, *lease)),
+        Compare::Above(of, floor) => (CompareResult::Greater, number(*of, *floor)),
+        Compare::Below(of, ceiling) => (CompareResult::Less, number(*of, *ceiling)),
     };
     pb::Compare {
-        result: pb::compare::CompareResult::Equal.into(),
+        result: result.into(),
         target: target.into(),
         key: bytes(&condition.key),
         target_union: Some(union),

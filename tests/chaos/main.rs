@@ -10,6 +10,9 @@
 #![allow(clippy::unwrap_used)] // a test may panic
 
 mod calls;
+mod clocks;
+mod crowd;
+mod namespaces;
 mod nemesis;
 mod random;
 mod recorder;
@@ -17,6 +20,7 @@ mod run;
 mod schedule;
 #[path = "../support/mod.rs"]
 mod support;
+mod verdict;
 mod watchers;
 mod witness_set_back;
 mod workload;

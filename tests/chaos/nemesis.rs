@@ -8,15 +8,21 @@ use duet_server::failpoint::DISK_CHANGE;
 
 use crate::harness::Pair;
 use crate::proxy::Line;
+use crate::random::Random;
 use crate::schedule::{Event, Fault, Storm};
+use crate::support::clocks;
 use crate::support::small_disk::SmallDisk;
 
+/// Monotonic clocks begin up to so many seconds ahead of the machine's: thirty days.
+const MOST_UPTIME: u64 = 30 * 24 * 3600;
 /// Time for an appliance that is started on a full disk, before there is space again.
 const ON_A_FULL_DISK: Duration = Duration::from_millis(500);
 
 /// The nemesis, and what it did.
 pub struct Nemesis {
     start: Instant,
+    /// For what is no part of the schedule.
+    random: Random,
     /// Whose disk can be filled in earnest.
     small: Option<(ApplianceId, SmallDisk)>,
     /// One line for each thing done, with its time.
@@ -32,8 +38,8 @@ enum Turn {
 }
 
 impl Nemesis {
-    pub const fn new(start: Instant, small: Option<(ApplianceId, SmallDisk)>) -> Self {
-        Self { start, small, diary: Vec::new(), tally: BTreeMap::new() }
+    pub const fn new(start: Instant, random: Random, small: Option<(ApplianceId, SmallDisk)>) -> Self {
+        Self { start, random, small, diary: Vec::new(), tally: BTreeMap::new() }
     }
 
     fn count(&mut self, what: &'static str) {
@@ -72,7 +78,7 @@ impl Nemesis {
         }
         // An appliance may have ended for a reason of its own: a crash at a step that came late.
         for id in ApplianceId::ALL {
-            restart(pair, id).await;
+            self.restart(pair, id).await;
         }
         if storm.then_calm {
             let primary = pair.until_paired().await;
@@ -118,14 +124,14 @@ impl Nemesis {
 
     async fn end(&mut self, pair: &mut Pair, fault: Fault) {
         match fault {
-            Fault::Kill(id) | Fault::SoftStop(id) => restart_after_its_end(pair, id).await,
+            Fault::Kill(id) | Fault::SoftStop(id) => self.restart_after_its_end(pair, id).await,
             Fault::KillBoth | Fault::SoftStopBoth => {
-                restart_after_its_end(pair, A).await;
-                restart_after_its_end(pair, B).await;
+                self.restart_after_its_end(pair, A).await;
+                self.restart_after_its_end(pair, B).await;
             }
             Fault::CrashAt(id, ..) => {
                 pair.disarm(id);
-                restart(pair, id).await;
+                self.restart(pair, id).await;
             }
             Fault::PowerCut(id, ..) => self.give_power(pair, id).await,
             Fault::PowerCutBoth(_) => {
@@ -153,7 +159,7 @@ impl Nemesis {
         pair.disarm(id);
         if !pair.is_running(id) {
             self.count("(appliances that lost power)");
-            restart(pair, id).await;
+            self.restart(pair, id).await;
         }
     }
 
@@ -167,26 +173,32 @@ impl Nemesis {
         if !pair.is_running(id) {
             self.note(&format!("{id} ended: its disk is full"));
             self.count("(appliances that ended for want of space)");
-            restart(pair, id).await;
+            self.restart(pair, id).await;
             pair.process(id).wait(ON_A_FULL_DISK).await;
         }
         match self.small_disk(id) {
             Some(disk) => disk.free(),
             None => pair.disarm(id),
         }
-        restart(pair, id).await;
+        self.restart(pair, id).await;
     }
-}
 
-/// Waits for the end of a shutdown that may still go on, then starts it again.
-async fn restart_after_its_end(pair: &mut Pair, id: ApplianceId) {
-    pair.ends(id).await;
-    pair.launch(id);
-}
+    /// Waits for the end of a shutdown that may still go on, then starts it again, with monotonic clocks that begin
+    /// elsewhere: as after a reboot.
+    async fn restart_after_its_end(&mut self, pair: &mut Pair, id: ApplianceId) {
+        pair.ends(id).await;
+        let offset = Duration::from_secs(self.random.within(0..MOST_UPTIME));
+        if let Some(enter) = clocks::ahead(offset) {
+            pair.set_enter(id, enter);
+            self.count("(starts with clocks of their own)");
+        }
+        pair.launch(id);
+    }
 
-/// Starts it again if it has ended.
-async fn restart(pair: &mut Pair, id: ApplianceId) {
-    if !pair.is_running(id) {
-        restart_after_its_end(pair, id).await;
+    /// Starts it again if it has ended.
+    async fn restart(&mut self, pair: &mut Pair, id: ApplianceId) {
+        if !pair.is_running(id) {
+            self.restart_after_its_end(pair, id).await;
+        }
     }
 }

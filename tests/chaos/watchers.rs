@@ -1,5 +1,6 @@
 //! Clients that watch: when a stream ends they watch on elsewhere, from where they were, from an older revision, or from
-//! now. Each stream is judged as a watch of its own.
+//! now. Each stream is judged as a watch of its own. One of them, the scribe, watches everything and leaves nothing out: what
+//! it saw is what the checkers take for the truth.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use duet_etcd_api::etcdserverpb::watch_client::WatchClient;
 use duet_etcd_api::{etcdserverpb as pb, mvccpb};
 use duet_protocol::ApplianceId::{self, A, B};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Interval;
 use tonic::{Status, Streaming};
 
 use crate::calls;
@@ -59,12 +61,46 @@ impl Watcher {
             };
             let life = Duration::from_millis(self.random.within(LIFE));
             tokio::time::timeout(life, stream.follow(&self.recorder, &mut self.last)).await.ok();
-            shown = shown.max(stream.shown());
+            // What was compacted meanwhile nobody sees any more.
+            shown = shown.max(stream.shown()).max(stream.compacted - 1);
             self.recorder.watch(stream.watch);
             if self.random.percent(50) {
                 turn = 1 - turn;
             }
         }
+    }
+}
+
+/// Follows every change from the first on, each once. Nobody may compact what it has not seen.
+pub struct Scribe {
+    pub number: u32,
+    pub urls: [String; 2],
+    pub recorder: Arc<Recorder>,
+    pub seen: watch::Sender<i64>,
+    pub last: watch::Receiver<Option<i64>>,
+}
+
+impl Scribe {
+    /// Every change up to the last revision.
+    pub async fn write_down(mut self) -> Vec<Change> {
+        let (mut changes, mut turn, mut shown) = (Vec::new(), 0, 0);
+        let all = Keys::Prefix(String::new());
+        while self.last.borrow().is_none_or(|last| shown < last) {
+            turn = 1 - turn;
+            let client = Client::new(&self.urls[turn]);
+            let opened = Stream::open(&client, [A, B][turn], self.number, &all, shown + 1).await;
+            let Ok(mut stream) = opened else {
+                tokio::time::sleep(RETRY).await;
+                continue;
+            };
+            while stream.next(&self.recorder, &mut self.last).await {
+                self.seen.send_replace(stream.shown());
+            }
+            shown = shown.max(stream.shown());
+            changes.extend(stream.watch.events.iter().map(|event| event.change.clone()));
+            self.recorder.watch(stream.watch);
+        }
+        changes
     }
 }
 
@@ -74,6 +110,9 @@ pub struct Stream {
     requests: mpsc::Sender<pb::WatchRequest>,
     answers: Streaming<pb::WatchResponse>,
     messages: u64,
+    ask: Interval,
+    /// A compaction up to here ended it; zero: something else.
+    compacted: i64,
 }
 
 impl Stream {
@@ -110,7 +149,8 @@ impl Stream {
         let from = if from > 0 { from } else { created.header.map_or(0, |header| header.revision) + 1 };
         let (client, keys, events) = (number, keys.clone(), Vec::new());
         let watch = Watch { client, appliance, keys, from, with_previous: true, events, complete_to: 0 };
-        Ok(Self { watch, requests, answers, messages: 0 })
+        let ask = tokio::time::interval(PROGRESS);
+        Ok(Self { watch, requests, answers, messages: 0, ask, compacted: 0 })
     }
 
     /// Everything up to here was shown.
@@ -121,19 +161,43 @@ impl Stream {
 
     /// Takes what comes, to the end of the stream, or until everything up to the last revision of all has come.
     async fn follow(&mut self, recorder: &Recorder, last: &mut watch::Receiver<Option<i64>>) {
-        let mut ask = tokio::time::interval(PROGRESS);
-        while last.borrow().is_none_or(|last| self.shown() < last) {
-            tokio::select! {
-                answer = self.answers.message() => match answer {
-                    Ok(Some(answer)) if !answer.canceled => self.take(answer, recorder),
-                    _ => return,
-                },
-                _ = ask.tick() => {
-                    let progress = pb::watch_request::RequestUnion::ProgressRequest(pb::WatchProgressRequest {});
-                    self.requests.try_send(pb::WatchRequest { request_union: Some(progress) }).ok();
+        while self.next(recorder, last).await {}
+    }
+
+    /// Takes one message; whether there may be another one.
+    async fn next(&mut self, recorder: &Recorder, last: &mut watch::Receiver<Option<i64>>) -> bool {
+        if last.borrow().is_some_and(|last| self.shown() >= last) {
+            return false;
+        }
+        tokio::select! {
+            answer = self.answers.message() => match answer {
+                Ok(Some(answer)) if answer.canceled => {
+                    self.end(&answer);
+                    false
                 }
+                Ok(Some(answer)) => {
+                    self.take(answer, recorder);
+                    true
+                }
+                _ => false,
+            },
+            _ = self.ask.tick() => {
+                let progress = pb::watch_request::RequestUnion::ProgressRequest(pb::WatchProgressRequest {});
+                self.requests.try_send(pb::WatchRequest { request_union: Some(progress) }).ok();
+                true
             }
         }
+    }
+
+    /// Where a compaction ends it, something is gone that was not shown.
+    fn end(&mut self, answer: &pb::WatchResponse) {
+        let next = self.watch.from.max(self.shown() + 1);
+        self.compacted = answer.compact_revision;
+        assert!(
+            self.compacted == 0 || self.compacted > next,
+            "a watch at {next} is ended by a compaction to {}",
+            self.compacted
+        );
     }
 
     /// Takes what comes until everything up to `last` has come.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use duet_checkers::{Answer, Compare, Condition, Keys, Operation, Outcome, Request, Step, StepAnswer, Txn};
+use duet_checkers::{
+    Answer, Compare, Condition, Keys, Number, Operation, Outcome, Request, Step, StepAnswer, Txn,
+};
 use duet_protocol::ApplianceId::{A, B};
 
 use crate::calls;
@@ -24,6 +26,13 @@ const RETRY: Duration = Duration::from_millis(30);
 const TTLS: [i64; 3] = [1, 2, 3];
 /// Between two renewals, in milliseconds: some come too late.
 const RENEWALS: std::ops::Range<u64> = 100..1500;
+
+/// Between two compactions, in milliseconds.
+const COMPACTIONS: std::ops::Range<u64> = 1000..4000;
+/// A compaction leaves up to this many revisions below what the scribe has seen.
+const KEPT: u64 = 300;
+/// Reads of the past go back up to this many revisions: some of those are compacted.
+const PAST: u64 = 500;
 
 /// One client and where it asks.
 pub struct Session {
@@ -87,6 +96,18 @@ impl Session {
         }
     }
 
+    /// Compacts, never beyond what the scribe has seen.
+    pub async fn compact(mut self, seen: tokio::sync::watch::Receiver<i64>) {
+        while self.goes_on() {
+            tokio::time::sleep(Duration::from_millis(self.random.within(COMPACTIONS))).await;
+            let kept = i64::try_from(self.random.within(0..KEPT)).expect("a small number");
+            let revision = *seen.borrow() - kept;
+            if revision > 1 {
+                self.ask(Request::Compact { revision }).await;
+            }
+        }
+    }
+
     async fn pause(&mut self) {
         if self.random.percent(3) {
             self.turn = 1 - self.turn;
@@ -122,10 +143,14 @@ impl Session {
             50..60 => Request::Serializable(Txn::get(either)),
             60..68 => Request::Txn(Txn::delete(either)),
             68..80 => Request::Txn(self.exchange(&register, seen)),
-            80..88 => Request::Txn(self.move_pair()),
-            88..92 => Request::Txn(self.create(&key)),
-            92..95 => Request::Serializable(Txn::of(Step::Get(Keys::Prefix("k/".into())))),
-            95..99 => Request::Txn(Txn::of(Step::Get(Keys::Prefix("k/".into())))),
+            80..85 => Request::Txn(self.move_pair()),
+            85..88 => Request::Txn(self.swap(seen)),
+            88..91 => Request::Txn(self.create(&key)),
+            91 => Request::Txn(self.trim(seen)),
+            92 => Request::Serializable(Txn::of(Step::Get(Keys::Prefix("k/".into())))),
+            93..95 => Request::Txn(Txn::of(Step::Get(Keys::Prefix("k/".into())))),
+            95..98 => self.read_past(either, seen),
+            98 => Request::Txn(self.replace_all()),
             _ => Request::Txn(Txn::of(Step::Delete(Keys::Prefix("k/".into())))),
         }
     }
@@ -156,6 +181,57 @@ impl Session {
         Txn { then: vec![begin, put(second), Step::Get(Keys::Prefix("k/".into()))], ..Txn::default() }
     }
 
+    /// Exchanges what two keys hold if both are as they were seen, else reads both.
+    fn swap(&mut self, seen: &Seen) -> Txn {
+        let first = self.random.within(0..KEY_COUNT);
+        let keys = [format!("k/{first}"), format!("k/{}", (first + 1) % KEY_COUNT)];
+        let [one, other] = [&keys[0], &keys[1]].map(|key| seen.of(key));
+        let put = |key: &String, held: Option<&(String, i64)>| match held {
+            Some((value, _)) => Step::Put { key: key.clone(), value: value.clone(), lease: 0 },
+            None => Step::Delete(Keys::One(key.clone())),
+        };
+        let revision = |held: Option<&(String, i64)>| held.map_or(0, |(_, revision)| *revision);
+        let condition = |key: &String, held| Condition {
+            key: key.clone(),
+            compare: Compare::ModRevision(revision(held)),
+        };
+        Txn {
+            conditions: vec![condition(&keys[0], one), condition(&keys[1], other)],
+            then: vec![put(&keys[0], other), put(&keys[1], one)],
+            otherwise: keys.into_iter().map(|key| Step::Get(Keys::One(key))).collect(),
+        }
+    }
+
+    /// Deletes a whole range and says how often that was done, at one moment.
+    fn replace_all(&mut self) -> Txn {
+        let (key, value) = ("sweeps".to_owned(), self.value());
+        let gone = Step::Delete(Keys::Prefix("k/".into()));
+        Txn { then: vec![gone, Step::Put { key, value, lease: 0 }], ..Txn::default() }
+    }
+
+    /// Deletes some keys in a row if one of them is as old as what was seen, and not leased.
+    fn trim(&mut self, seen: &Seen) -> Txn {
+        let first = self.random.within(0..KEY_COUNT);
+        let (from, to) = (format!("k/{first}"), format!("k/{}", first + 1 + self.random.within(0..3)));
+        let condition = |compare| Condition { key: from.clone(), compare };
+        Txn {
+            conditions: vec![
+                condition(Compare::Below(Number::ModRevision, seen.revision + 1)),
+                condition(Compare::Above(Number::Version, 0)),
+                condition(Compare::Lease(0)),
+            ],
+            then: vec![Step::Delete(Keys::Range(from.clone(), to))],
+            otherwise: vec![Step::Get(Keys::One(from))],
+        }
+    }
+
+    /// One key or many, some revisions ago.
+    fn read_past(&mut self, key: &str, seen: &Seen) -> Request {
+        let back = i64::try_from(self.random.within(0..PAST)).expect("a small number");
+        let keys = if self.random.percent(50) { Keys::One(key.into()) } else { Keys::Prefix("k/".into()) };
+        Request::Past { keys, revision: (seen.revision - back).max(1) }
+    }
+
     /// Puts a key that is not there, else reads it.
     fn create(&mut self, key: &str) -> Txn {
         let value = self.value();
@@ -171,13 +247,16 @@ const fn is_done(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Acknowledged { .. })
 }
 
-/// What a client knows of the registers: value and revision.
+/// What a client knows: of single keys value and revision, and the last revision.
 #[derive(Default)]
-struct Seen(std::collections::BTreeMap<String, (String, i64)>);
+struct Seen {
+    keys: std::collections::BTreeMap<String, (String, i64)>,
+    revision: i64,
+}
 
 impl Seen {
     fn of(&self, key: &str) -> Option<&(String, i64)> {
-        self.0.get(key)
+        self.keys.get(key)
     }
 
     fn learn(&mut self, request: &Request, outcome: &Outcome) {
@@ -185,18 +264,19 @@ impl Seen {
             return;
         };
         let Request::Txn(txn) = request else { return };
+        self.revision = self.revision.max(*revision);
         let asked = if *succeeded { &txn.then } else { &txn.otherwise };
         for (step, answer) in asked.iter().zip(steps) {
             match (step, answer) {
                 (Step::Put { key, value, .. }, _) => {
-                    drop(self.0.insert(key.clone(), (value.clone(), *revision)));
+                    drop(self.keys.insert(key.clone(), (value.clone(), *revision)));
                 }
                 (Step::Get(Keys::One(key)), StepAnswer::Got(found)) => {
-                    self.0.remove(key);
+                    self.keys.remove(key);
                     let found = found
                         .iter()
                         .map(|(key, held)| (key.clone(), (held.value.clone(), held.mod_revision)));
-                    self.0.extend(found);
+                    self.keys.extend(found);
                 }
                 _ => {}
             }

@@ -5,7 +5,7 @@
 use crate::history::History;
 use crate::operation::{Answer, Operation, Request};
 use crate::truth::Truth;
-use crate::txn::{StepAnswer, Txn, carry_out};
+use crate::txn::{Step, StepAnswer, Txn, carry_out};
 use crate::violation::{Verdict, Violation};
 
 const PROMISE: &str = "answers are the state at their revision";
@@ -34,7 +34,12 @@ fn check_one(operation: &Operation, truth: &Truth) -> Verdict {
             }
             judge(operation, txn, truth, (*revision, *revision), (*succeeded, steps))
         }
-        (
+        (Request::Past { keys, revision }, Answer::Txn { succeeded, steps, .. }) => {
+            let get = Txn::of(Step::Get(keys.clone()));
+            judge(operation, &get, truth, (*revision, *revision), (*succeeded, steps))
+        }
+        (Request::Compact { .. }, Answer::Compacted { .. })
+        | (
             Request::Grant { .. } | Request::KeepAlive { .. } | Request::Revoke { .. },
             Answer::Lease { .. },
         ) => Ok(()),

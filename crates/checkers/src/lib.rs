@@ -9,6 +9,7 @@
 //! | revisions are dense, versions and create revisions follow from the changes | `truth.rs` |
 //! | acknowledged writes are there, failed ones never, unknown ones at most once | `writes.rs` |
 //! | every answer is the state at the revision it names | `answers.rs` |
+//! | what was compacted is gone | `compactions.rs` |
 //! | revisions never go against real time: linearizable | `real_time.rs` |
 //! | the same without believing any revision, for small histories | `linearizability.rs` |
 //! | watches: ordered, gapless, nothing twice, nothing that never happened | `watches.rs` |
@@ -20,6 +21,7 @@
 //! that believes the revisions, [`linearizability`] searches the order from values alone, for as long as it may.
 
 mod answers;
+mod compactions;
 mod copies;
 mod history;
 mod leases;
@@ -57,6 +59,7 @@ pub fn check(history: &History) -> Vec<Violation> {
         }
     };
     found.extend(answers::check(history, &truth).err());
+    found.extend(compactions::check(history).err());
     found.extend(watches::check(history, &truth).err());
     match writes::causes(history, &truth) {
         Ok(causes) => {

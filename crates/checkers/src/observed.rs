@@ -2,7 +2,7 @@
 
 use crate::Time;
 use crate::history::History;
-use crate::operation::{Request, moment};
+use crate::operation::moment;
 
 /// Where a revision was seen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,7 +68,7 @@ impl<'a> Observed<'a> {
             let Some((at, answer)) = operation.acknowledged() else { continue };
             let sight = Sight { at, revision: answer.revision(), source: Source::Operation(index) };
             any.push(sight);
-            if matches!(operation.request, Request::Txn(_)) {
+            if operation.is_linearizable() {
                 linear.push(sight);
             }
         }

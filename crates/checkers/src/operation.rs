@@ -4,7 +4,7 @@ use std::fmt;
 
 use duet_protocol::ApplianceId;
 
-use crate::{StepAnswer, Time, Txn};
+use crate::{Keys, StepAnswer, Time, Txn};
 
 /// One request of one client.
 #[derive(Clone, Debug)]
@@ -28,6 +28,18 @@ pub enum Request {
     Txn(Txn),
     /// A read of whatever the appliance has, old or not. The transaction has no writes.
     Serializable(Txn),
+    /// A linearizable read of an earlier state.
+    Past {
+        /// Which keys.
+        keys: Keys,
+        /// The state after this revision.
+        revision: i64,
+    },
+    /// Everything that a later revision has replaced by now is forgotten.
+    Compact {
+        /// The state after this revision, and all later ones, can still be read.
+        revision: i64,
+    },
     /// A new lease.
     Grant {
         /// Its number.
@@ -78,6 +90,11 @@ pub enum Answer {
         /// One for each step of the branch that was taken.
         steps: Vec<StepAnswer>,
     },
+    /// To a compaction.
+    Compacted {
+        /// The revision in the answer's header.
+        revision: i64,
+    },
     /// To everything about leases.
     Lease {
         /// The revision in the answer's header.
@@ -91,7 +108,9 @@ impl Answer {
     /// The revision in the answer's header.
     pub const fn revision(&self) -> i64 {
         match self {
-            Self::Txn { revision, .. } | Self::Lease { revision, .. } => *revision,
+            Self::Txn { revision, .. } | Self::Compacted { revision } | Self::Lease { revision, .. } => {
+                *revision
+            }
         }
     }
 }
@@ -103,6 +122,11 @@ impl Operation {
             Outcome::Acknowledged { at, answer } => Some((*at, answer)),
             Outcome::Failed { .. } | Outcome::Unknown => None,
         }
+    }
+
+    /// Whether real time says which revisions it may be answered with.
+    pub(crate) const fn is_linearizable(&self) -> bool {
+        matches!(self.request, Request::Txn(_) | Request::Past { .. })
     }
 
     /// Whether its answer says that it changed something. (A revoked lease does not tell.)
@@ -146,6 +170,8 @@ impl fmt::Display for Request {
         match self {
             Self::Txn(txn) => txn.fmt(f),
             Self::Serializable(txn) => write!(f, "{txn} as it is here"),
+            Self::Past { keys, revision } => write!(f, "get {keys} as of revision {revision}"),
+            Self::Compact { revision } => write!(f, "compact to revision {revision}"),
             Self::Grant { lease, ttl } => write!(f, "grant lease {lease} for {ttl} s"),
             Self::KeepAlive { lease } => write!(f, "keep lease {lease} alive"),
             Self::Revoke { lease } => write!(f, "revoke lease {lease}"),
@@ -165,6 +191,7 @@ impl fmt::Display for Answer {
                 }
                 write!(f, "at revision {revision}")
             }
+            Self::Compacted { revision } => write!(f, "compacted, at revision {revision}"),
             Self::Lease { revision, ttl: Some(ttl) } => write!(f, "{ttl} s to live, at revision {revision}"),
             Self::Lease { revision, ttl: None } => write!(f, "no such lease, at revision {revision}"),
         }

@@ -5,7 +5,7 @@
 
 use crate::history::History;
 use crate::observed::Observed;
-use crate::operation::{Operation, Request};
+use crate::operation::Operation;
 use crate::violation::{Verdict, Violation};
 use crate::writes::{Cause, Causes};
 
@@ -24,7 +24,7 @@ pub(crate) fn check(history: &History, causes: &Causes) -> Verdict {
 
 fn check_read(operation: &Operation, observed: &Observed<'_>) -> Verdict {
     let Some((_, answer)) = operation.acknowledged() else { return Ok(()) };
-    if !matches!(operation.request, Request::Txn(_)) || operation.has_written() {
+    if !operation.is_linearizable() || operation.has_written() {
         return Ok(());
     }
     match observed.linear_before(operation.invoked) {

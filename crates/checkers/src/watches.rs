@@ -1,15 +1,18 @@
 //! A watch shows every change of its keys from its first revision on: in order, none left out, none twice, whole
-//! revisions, each as it truly was, with what was there before. So it can be resumed at any revision.
+//! revisions, each as it truly was, with what was there before unless that is compacted. So it can be resumed at any
+//! revision.
 
+use crate::compactions::{self, Compactions};
 use crate::history::{Change, History, Watch, WatchEvent};
 use crate::truth::Truth;
 use crate::violation::{Verdict, Violation};
 
 pub(crate) fn check(history: &History, truth: &Truth) -> Verdict {
-    history.watches.iter().try_for_each(|watch| check_one(watch, truth))
+    let compactions = compactions::that_may_be_done(history);
+    history.watches.iter().try_for_each(|watch| check_one(watch, truth, &compactions))
 }
 
-fn check_one(watch: &Watch, truth: &Truth) -> Verdict {
+fn check_one(watch: &Watch, truth: &Truth, compactions: &Compactions) -> Verdict {
     let first = watch.from.max(0);
     let expected: Vec<&Change> = truth
         .revisions()
@@ -19,7 +22,7 @@ fn check_one(watch: &Watch, truth: &Truth) -> Verdict {
         .collect();
     for (index, event) in watch.events.iter().enumerate() {
         check_event(watch, index, event, expected.get(index).copied())?;
-        check_previous(watch, event, truth)?;
+        check_previous(watch, event, truth, compactions)?;
     }
     let shown = watch.events.len();
     let Some(next) = expected.get(shown) else { return Ok(()) };
@@ -83,7 +86,10 @@ fn wrong(watch: &Watch, index: usize, change: &Change, expected: Option<&Change>
     }
 }
 
-fn check_previous(watch: &Watch, event: &WatchEvent, truth: &Truth) -> Verdict {
+fn check_previous(watch: &Watch, event: &WatchEvent, truth: &Truth, compactions: &Compactions) -> Verdict {
+    if event.previous.is_none() && compactions.may_have_taken(event.change.revision - 1, event.at) {
+        return Ok(());
+    }
     let before = truth.at(&event.change.key, event.change.revision - 1).filter(|_| watch.with_previous);
     if event.previous.as_ref() == before {
         return Ok(());

@@ -1,19 +1,23 @@
 //! The appliances' processes: started, stopped softly, killed, waited for.
 
+use std::ffi::OsString;
 use std::process::ExitStatus;
 
 use duet::process::{Program, Running};
 use duet_protocol::ApplianceId;
 
 use super::binary::launcher;
-use super::{A, B, PATIENCE, Pair, STATUS_DEADLINE, letter};
+use super::{A, B, PATIENCE, Pair, Place, STATUS_DEADLINE, letter};
 
 impl Pair {
-    pub(super) fn program(&self, name: &str, log: &str, args: &[&str]) -> Program {
+    pub(super) fn program(&self, place: &Place, name: &str, log: &str, args: &[&str]) -> Program {
+        let duet = launcher().duet().to_owned();
+        let mut words = place.enter.iter().map(OsString::from).chain([duet.into_os_string()]);
+        let path = words.next().expect("at least the binary").into();
         Program {
             name: name.into(),
-            path: launcher().duet().to_owned(),
-            args: args.iter().map(Into::into).collect(),
+            path,
+            args: words.chain(args.iter().map(Into::into)).collect(),
             env: Vec::new(),
             log: self.dir.join(log),
         }
@@ -26,7 +30,8 @@ impl Pair {
         environment: &[(&str, &str)],
     ) -> (ExitStatus, String) {
         let config = self.config_path(appliance).display().to_string();
-        let mut program = self.program("duet init", "init.log", &["init", "--config", &config]);
+        let place = self.places.of(appliance);
+        let mut program = self.program(place, "duet init", "init.log", &["init", "--config", &config]);
         program.env = environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
         let mut running = launcher().start(&program).unwrap();
         let status = running.wait(PATIENCE).await.expect("duet init ends");
@@ -44,8 +49,8 @@ impl Pair {
         assert!(self.appliances.get(appliance).is_none(), "{appliance} runs already");
         let config = self.config_path(appliance).display().to_string();
         let log = format!("{}.log", letter(appliance));
-        let mut program =
-            self.program(&format!("appliance {appliance}"), &log, &["serve", "--config", &config]);
+        let (place, name) = (self.places.of(appliance), format!("appliance {appliance}"));
+        let mut program = self.program(place, &name, &log, &["serve", "--config", &config]);
         let environment = self.environment.get(appliance);
         program.env = environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
         *self.appliances.get_mut(appliance) = Some(launcher().start(&program).unwrap());

@@ -23,6 +23,7 @@ impl Pair {
     /// The text of an appliance's configuration file.
     pub fn config_text(&self, appliance: ApplianceId) -> String {
         let own = self.ports.get(appliance);
+        let (host, peer_host) = (&self.places.of(appliance).host, &self.places.of(appliance.peer()).host);
         let lines = self.lines.as_ref().map(|lines| lines.get(appliance));
         let peer = lines.map_or(self.ports.get(appliance.peer()).peer.number, |lines| lines.peer.port());
         let witness = match self.witness {
@@ -30,15 +31,18 @@ impl Pair {
             Witness::Server => {
                 let proxy = lines.and_then(|lines| lines.witness.as_ref().map(Proxy::port));
                 let tap = self.tap.as_ref().map(Tap::port);
-                format!("http://127.0.0.1:{}", tap.or(proxy).unwrap_or(self.witness_port.number))
+                match tap.or(proxy) {
+                    Some(port) => format!("http://127.0.0.1:{port}"),
+                    None => format!("http://{}:{}", self.places.witness.host, self.witness_port.number),
+                }
             }
         };
         let client_url = lines.map_or_else(String::new, |lines| {
             format!("client_url = \"http://127.0.0.1:{}\"\n", lines.forwarded.port())
         });
         format!(
-            "cluster = \"{CLUSTER}\"\nappliance = \"{appliance}\"\ndata = \"{}\"\nclient_listen = \"127.0.0.1:{}\"\n\
-             peer_listen = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{peer}\"\nwitness = \"{witness}\"\n{client_url}{}",
+            "cluster = \"{CLUSTER}\"\nappliance = \"{appliance}\"\ndata = \"{}\"\nclient_listen = \"{host}:{}\"\n\
+             peer_listen = \"{host}:{}\"\npeer = \"{peer_host}:{peer}\"\nwitness = \"{witness}\"\n{client_url}{}",
             self.data(appliance).display(),
             own.client.number,
             own.peer.number,
@@ -70,12 +74,17 @@ impl Pair {
 
     /// Where clients reach an appliance.
     pub fn client_url(&self, appliance: ApplianceId) -> String {
-        format!("http://127.0.0.1:{}", self.ports.get(appliance).client.number)
+        format!("http://{}:{}", self.places.of(appliance).host, self.ports.get(appliance).client.number)
     }
 
     /// The etcd client of an appliance.
     pub fn client(&self, appliance: ApplianceId) -> &Client {
         self.clients.get(appliance)
+    }
+
+    /// The next start of an appliance goes through this command.
+    pub fn set_enter(&mut self, appliance: ApplianceId, enter: Vec<String>) {
+        self.places.of_mut(appliance).enter = enter;
     }
 
     /// Environment of the next start of an appliance.

@@ -8,6 +8,7 @@ mod binary;
 mod config;
 mod ledger;
 mod lines;
+mod place;
 mod port;
 mod seen;
 mod witness;
@@ -26,6 +27,7 @@ use super::tap::Tap;
 use port::Port;
 
 pub use ledger::Ledger;
+pub use place::{Place, Places};
 
 pub use duet_protocol::ApplianceId::{A, B};
 
@@ -95,6 +97,7 @@ struct Lines {
 /// Two appliances and a witness.
 pub struct Pair {
     witness: Witness,
+    places: Places,
     dir: PathBuf,
     ports: PerAppliance<Ports>,
     witness_port: Port,
@@ -114,15 +117,23 @@ pub struct Pair {
 impl Pair {
     /// Ports, directories and configuration files; nothing runs yet but the witness.
     pub async fn lay_out(witness: Witness) -> Self {
+        Self::lay_out_at(witness, Places::default()).await
+    }
+
+    /// The same with the processes elsewhere.
+    pub async fn lay_out_at(witness: Witness, places: Places) -> Self {
         let slot = SLOTS.acquire().await.unwrap();
         let temporary = TempDir::with_prefix("duet-claims-").unwrap();
         let dir = temporary.path().canonicalize().unwrap();
         let ports = || Ports { client: Port::reserve(), peer: Port::reserve() };
         let ports = PerAppliance { a: ports(), b: ports() };
-        let client = |ports: &Ports| Client::new(&format!("http://127.0.0.1:{}", ports.client.number));
+        let client = |place: &Place, ports: &Ports| {
+            Client::new(&format!("http://{}:{}", place.host, ports.client.number))
+        };
         let mut pair = Self {
             witness,
-            clients: PerAppliance { a: client(&ports.a), b: client(&ports.b) },
+            clients: PerAppliance { a: client(&places.a, &ports.a), b: client(&places.b, &ports.b) },
+            places,
             ports,
             witness_port: Port::reserve(),
             witness_process: None,

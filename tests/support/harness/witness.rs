@@ -23,7 +23,7 @@ impl Pair {
 
     fn witness_url(&self) -> String {
         match self.witness {
-            Witness::Server => format!("http://127.0.0.1:{}", self.witness_port.number),
+            Witness::Server => format!("http://{}:{}", self.places.witness.host, self.witness_port.number),
             Witness::Directory => format!("dir:{}", self.witness_data().display()),
         }
     }
@@ -41,9 +41,10 @@ impl Pair {
     pub async fn start_witness(&mut self) {
         match self.witness {
             Witness::Server => {
-                let listen = format!("127.0.0.1:{}", self.witness_port.number);
+                let listen = format!("{}:{}", self.places.witness.host, self.witness_port.number);
                 let data = self.witness_data().display().to_string();
                 let program = self.program(
+                    &self.places.witness,
                     "the witness",
                     "witness.log",
                     &["witness", "--listen", &listen, "--data", &data],

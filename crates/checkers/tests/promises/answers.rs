@@ -16,7 +16,7 @@ fn answer(story: &mut Story, index: usize) -> &mut Answer {
 fn steps(story: &mut Story, index: usize) -> &mut Vec<StepAnswer> {
     match answer(story, index) {
         Answer::Txn { steps, .. } => steps,
-        Answer::Lease { .. } => unreachable!("a transaction"),
+        Answer::Lease { .. } | Answer::Compacted { .. } => unreachable!("a transaction"),
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // in a test a panic is the report
 
 mod answers;
+mod compactions;
 mod copies;
 mod leases;
 mod real_time;

@@ -61,6 +61,19 @@ fn a_watch_without_previous_contents_is_good() {
 }
 
 #[test]
+fn a_previous_content_may_be_missing_once_it_is_compacted() {
+    let without = |compacted: i64| {
+        let mut story = watched("w/", 1);
+        story.ask(during(13, 14), Request::Compact { revision: compacted });
+        // "c" at revision 4.
+        watch(&mut story).events[1].previous = None;
+        story
+    };
+    without(4).is_good();
+    without(3).is_bad("watches show what was before", &["w/1 = \"c\"", "nothing before it"]);
+}
+
+#[test]
 fn an_event_is_left_out() {
     let mut story = watched("w/", 1);
     watch(&mut story).events.remove(1);

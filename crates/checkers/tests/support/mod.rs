@@ -100,6 +100,13 @@ impl Story {
         match request {
             Request::Txn(txn) => self.transact(txn),
             Request::Serializable(_) => unreachable!("see get_old"),
+            Request::Past { keys, revision } => {
+                let held = self.state_at(*revision).iter().filter(|(key, _)| keys.has(key));
+                let found = held.map(|(key, held)| (key.clone(), held.clone())).collect();
+                let steps = vec![StepAnswer::Got(found)];
+                Answer::Txn { revision: self.revision(), succeeded: true, steps }
+            }
+            Request::Compact { .. } => Answer::Compacted { revision: self.revision() },
             Request::Grant { ttl, .. } => Answer::Lease { revision: self.revision(), ttl: Some(*ttl) },
             Request::KeepAlive { .. } => Answer::Lease { revision: self.revision(), ttl: Some(1) },
             Request::Revoke { lease } => {
