@@ -82,7 +82,8 @@ pub struct Settings {
     pub data: Option<PathBuf>,
     /// See [`Config::client_listen`].
     pub client_listen: Option<String>,
-    /// See [`Config::client_url`]; by default "http://" and `client_listen`.
+    /// See [`Config::client_url`]; by default "http://" and `client_listen`, unless
+    /// that is every address.
     pub client_url: Option<String>,
     /// See [`Config::peer_listen`].
     pub peer_listen: Option<String>,
@@ -246,6 +247,11 @@ impl Settings {
                 return Err(self.bad("witness", &witness.to_string(), allowed));
             }
         }
+        if self.client_url.is_none() && client_listen.ip().is_unspecified() {
+            let allowed =
+                "listens at every address; set client_url to the one where clients and the peer reach it";
+            return Err(self.bad("client_listen", &client_listen.to_string(), allowed));
+        }
         let client_url = self.client_url.clone().unwrap_or_else(|| format!("http://{client_listen}"));
         if !client_url.strip_prefix("http://").is_some_and(is_host_and_port) {
             return Err(self.bad("client_url", &client_url, "use \"http://host:port\""));
@@ -347,7 +353,7 @@ witness = "http://127.0.0.1:7900"
 
     #[test]
     fn mistakes_are_told_with_line_and_field() {
-        let table: [(&str, &str, &[&str]); 16] = [
+        let table: [(&str, &str, &[&str]); 17] = [
             ("\"demo\"", "\"de mo\"", &["line 2", "cluster = \"de mo\"", "letters"]),
             ("\"demo\"", "\"\"", &["line 2", "cluster", "must not be empty"]),
             ("appliance = \"A\"", "appliance = \"C\"", &["line 3", "appliance = \"C\"", "\"A\" on one"]),
@@ -355,6 +361,7 @@ witness = "http://127.0.0.1:7900"
             ("appliance = \"A\"", "appliance = 1", &["line 3", "invalid type"]),
             ("cluster =", "clusterr =", &["line 2", "unknown field `clusterr`", "cluster"]),
             ("127.0.0.1:2379", "127.0.0.1", &["line 5", "client_listen", "address:port"]),
+            ("127.0.0.1:2379", "0.0.0.0:2379", &["line 5", "client_listen", "set client_url"]),
             ("127.0.0.1:2380", "127.0.0.1:2379", &["line 6", "must differ"]),
             ("127.0.0.1:3380", "127.0.0.1:2380", &["line 7", "own peer_listen"]),
             ("127.0.0.1:3380", "127.0.0.1:2379", &["line 7", "peer", "own client_listen"]),
