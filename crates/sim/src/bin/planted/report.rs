@@ -31,7 +31,12 @@ impl Row {
             }
             match run.verdict {
                 Verdict::Passed => {}
-                Verdict::Caught(sentence) => row.caught.push((check.name.clone(), sentence)),
+                Verdict::Caught(sentence) => match check.unplanted()?.verdict {
+                    Verdict::Passed => row.caught.push((check.name.clone(), sentence)),
+                    other => {
+                        row.failed.push((check.name.clone(), format!("without a bug it {}", other.words())));
+                    }
+                },
                 Verdict::Failed(why) => row.failed.push((check.name.clone(), why)),
             }
             if !row.caught.is_empty() && !all {
@@ -83,18 +88,31 @@ pub fn summary(rows: &[Row], json: bool) {
         println!("{rows:#}");
         return;
     }
-    let mut catches = BTreeMap::<&str, usize>::new();
-    for (by, _) in rows.iter().filter_map(|row| row.caught.first()) {
-        *catches.entry(by).or_default() += 1;
+    let mut groups = BTreeMap::<&str, Vec<&Row>>::new();
+    for row in rows {
+        groups.entry(row.name.split('.').next().unwrap_or_default()).or_default().push(row);
     }
-    println!("\nfirst to catch:");
-    for (by, count) in catches {
-        println!("{count:>5}  {by}");
+    println!(
+        "\n| bugs in | planted | caught | first by | CPU seconds, median | most |\n|---|---|---|---|---|---|"
+    );
+    for (group, rows) in groups {
+        let caught: Vec<&Row> = rows.iter().copied().filter(|row| row.is_caught()).collect();
+        let mut kinds = BTreeMap::<&str, usize>::new();
+        for (by, _) in caught.iter().filter_map(|row| row.caught.first()) {
+            *kinds.entry(kind(by)).or_default() += 1;
+        }
+        let kinds: Vec<String> = kinds.into_iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        let mut seconds: Vec<f64> = caught.iter().map(|row| row.cpu.as_secs_f64()).collect();
+        seconds.sort_unstable_by(f64::total_cmp);
+        let median = seconds.get(seconds.len() / 2).copied().unwrap_or_default();
+        let most = seconds.last().copied().unwrap_or_default();
+        let (planted, caught, kinds) = (rows.len(), caught.len(), kinds.join(", "));
+        println!("| `{group}` | {planted} | {caught} | {kinds} | {median:.1} | {most:.1} |");
     }
-    let slowest = rows.iter().filter(|row| row.is_caught()).max_by_key(|row| row.cpu);
-    if let Some(slowest) = slowest {
-        println!("slowest catch: {} after {:.1} s", slowest.name, slowest.cpu.as_secs_f64());
-    }
-    let caught = rows.iter().filter(|row| row.is_caught()).count();
-    println!("{caught} of {} bugs caught", rows.len());
+}
+
+/// What kind of checker has this name.
+fn kind(by: &str) -> &'static str {
+    let kinds = [("explore", "exploration"), ("simulate", "simulation"), ("duet-sim/", "scenarios")];
+    kinds.iter().find(|(start, _)| by.starts_with(start)).map_or("its tests", |(_, kind)| kind)
 }
