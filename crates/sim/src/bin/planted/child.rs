@@ -1,7 +1,8 @@
 //! Runs a child process with a limit of processor time.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often a running child is looked at: its time is known this exactly.
@@ -23,23 +24,37 @@ pub struct Ended {
     pub cpu: Duration,
 }
 
-/// Runs it to its end.
-pub fn run(mut command: Command, limit: Duration) -> Result<Ended, String> {
-    let (mut reader, writer) = std::io::pipe().map_err(|error| format!("no pipe: {error}"))?;
+/// Runs it to its end, or until it prints a line that is enough.
+pub fn run(mut command: Command, limit: Duration, is_enough: fn(&str) -> bool) -> Result<Ended, String> {
+    let (reader, writer) = std::io::pipe().map_err(|error| format!("no pipe: {error}"))?;
     let errors = writer.try_clone().map_err(|error| format!("no pipe: {error}"))?;
     command.stdin(Stdio::null()).stdout(writer).stderr(errors);
     let mut child = command.spawn().map_err(|error| format!("cannot run {command:?}: {error}"))?;
     drop(command); // it holds the writing ends
-    let printed = std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        reader.read_to_end(&mut bytes).map(|_| String::from_utf8_lossy(&bytes).into_owned())
-    });
-    let (code, cpu) = watch(&mut child, limit)?;
-    let output = printed.join().map_err(|_| "the reader of a child's output failed")?;
-    Ok(Ended { code, output: output.map_err(|error| error.to_string())?, cpu })
+    let enough = AtomicBool::new(false);
+    let listen = || {
+        let mut text = String::new();
+        for line in BufReader::new(reader).split(b'\n') {
+            let line = line.map_err(|error| format!("cannot read a child's output: {error}"))?;
+            let line = String::from_utf8_lossy(&line);
+            text.extend([&line, "\n"]);
+            enough.fetch_or(is_enough(&line), Ordering::Relaxed);
+        }
+        Ok::<_, String>(text)
+    };
+    std::thread::scope(|scope| {
+        let printed = scope.spawn(listen);
+        let (code, cpu) = watch(&mut child, limit, &enough)?;
+        let output = printed.join().map_err(|_| "the reader of a child's output failed")??;
+        Ok(Ended { code, output, cpu })
+    })
 }
 
-fn watch(child: &mut Child, limit: Duration) -> Result<(Result<i32, String>, Duration), String> {
+fn watch(
+    child: &mut Child,
+    limit: Duration,
+    enough: &AtomicBool,
+) -> Result<(Result<i32, String>, Duration), String> {
     let failed = |error: std::io::Error| format!("cannot wait for a child: {error}");
     let (mut cpu, mut moved) = (Duration::ZERO, Instant::now());
     loop {
@@ -51,11 +66,14 @@ fn watch(child: &mut Child, limit: Duration) -> Result<(Result<i32, String>, Dur
         if let Some(status) = child.try_wait().map_err(failed)? {
             return Ok((code(status), cpu));
         }
-        let over = cpu > limit;
-        if over || moved.elapsed() > HANGS {
+        let end = [
+            (enough.load(Ordering::Relaxed), "it has said enough"),
+            (cpu > limit, "it took too long"),
+            (moved.elapsed() > HANGS, "it hung"),
+        ];
+        if let Some((_, why)) = end.into_iter().find(|(is_so, _)| *is_so) {
             child.kill().map_err(failed)?;
             child.wait().map_err(failed)?;
-            let why = if over { "it took too long" } else { "it hung" };
             return Ok((Err(why.into()), cpu));
         }
         std::thread::sleep(LOOK);

@@ -13,15 +13,19 @@ pub const CAUGHT: i32 = 3;
 /// Before the sentence about it.
 const FOUND: &str = "found: ";
 
-/// They try after the tests, in this order, for the bugs of these crates.
-pub const NAMES: &[(&str, &[&str])] = &[
+/// The quick ones in the order in which they try, with the crates whose bugs they may catch.
+pub const QUICK: &[(&str, &[&str])] = &[
+    ("explore equal", PROTOCOL),
     ("explore small", PROTOCOL),
     ("explore agreements", PROTOCOL),
     ("explore notes", PROTOCOL),
-    ("explore equal", PROTOCOL),
     ("explore first and down", PROTOCOL),
     ("explore old appends", PROTOCOL),
     ("explore disks", PROTOCOL),
+];
+
+/// The others.
+pub const LONG: &[(&str, &[&str])] = &[
     ("explore walks", PROTOCOL),
     ("simulate", SIMULATED),
     ("explore deep walks", PROTOCOL),
