@@ -1,5 +1,6 @@
 //! R12, step by step: an appliance dies at every durable step of every procedure (a failpoint kills it there), is started
-//! again, and the pair heals by itself with nothing lost that was acknowledged.
+//! again, and the pair heals by itself with nothing lost that was acknowledged. With a witness server the process is killed, with
+//! a witness directory the power fails, and of what was not synced a part is lost.
 //!
 //! Two writers never rest meanwhile, so each procedure happens among writes.
 
@@ -60,11 +61,20 @@ const POLL: Duration = Duration::from_millis(5);
 /// so often.
 const TIMES: u32 = 3;
 
+/// How an appliance dies, as its failpoints are told.
+fn death(witness: Witness, seed: u32) -> String {
+    match witness {
+        Witness::Server => "exit".into(),
+        Witness::Directory => format!("power:{seed}"),
+    }
+}
+
 /// A pair that lives through one crash after the other.
 struct Course {
     pair: Pair,
     load: Load,
     procedure: Procedure,
+    witness: Witness,
     crashes: u32,
 }
 
@@ -77,7 +87,7 @@ impl Course {
         }
         pair.start_new().await;
         let load = Load::start(&pair, "through all crashes", 2);
-        Self { pair, load, procedure, crashes: 0 }
+        Self { pair, load, procedure, witness, crashes: 0 }
     }
 
     /// Dies at each of `steps`: for the first time it is reached, the second, and so on.
@@ -109,7 +119,8 @@ impl Course {
         self.load.goes_on(&self.pair, 5).await;
         self.prepare(primary).await;
         let victim = if victim == Primary { primary } else { primary.peer() };
-        self.pair.arm(victim, &format!("{step}=exit@{time}"));
+        let death = death(self.witness, self.crashes);
+        self.pair.arm(victim, &format!("{step}={death}@{time}"));
         self.begin(primary);
         self.settles(primary, victim).await;
         let reached = self.is_dead(victim);
@@ -324,7 +335,7 @@ async fn of_receiving_a_copy(witness: Witness) {
     let secondary = primary.peer();
     course.prepare(primary).await;
     for step in [&RECEIVE[..], &INSTALL, &OWN_STATE].concat() {
-        course.pair.arm(secondary, &format!("{step}=exit"));
+        course.pair.arm(secondary, &format!("{step}={}", death(witness, course.crashes)));
         course.pair.launch(secondary);
         course.settles(primary, secondary).await;
         let diagnosis = course.pair.diagnosis().await;
@@ -349,7 +360,7 @@ async fn of_cutting_a_tail(witness: Witness) {
     let mut pair = Pair::lay_out_with_lines(witness).await;
     pair.make_armable();
     pair.start_new().await;
-    for step in ["log.truncate.before", "log.truncate.after"] {
+    for (step, seed) in ["log.truncate.before", "log.truncate.after"].into_iter().zip(0..) {
         let deposed = pair.until_in_sync().await.0;
         let deposed = if deposed.appliance == "A" { A } else { B };
         let successor = deposed.peer();
@@ -365,7 +376,7 @@ async fn of_cutting_a_tail(witness: Witness) {
         assert!(!attempt.await.unwrap(), "acknowledged by the deposed primary alone");
         pair.set_witness_line(deposed, Line::Open);
         pair.set_peer_lines(Line::Open);
-        pair.arm(deposed, &format!("{step}=exit"));
+        pair.arm(deposed, &format!("{step}={}", death(witness, seed)));
         pair.launch(deposed);
         pair.ends(deposed).await;
         pair.disarm(deposed);
@@ -380,9 +391,10 @@ async fn of_cutting_a_tail(witness: Witness) {
 
 /// `duet init` dies, is given again, and makes the pair.
 async fn of_making_a_pair(witness: Witness) {
-    for step in ["init.data.after", "init.record.after"] {
+    for (step, seed) in ["init.data.after", "init.record.after"].into_iter().zip(0..) {
         let mut pair = Pair::lay_out(witness).await;
-        let (status, _) = pair.try_init(A, &[("DUET_FAILPOINT", &format!("{step}=exit"))]).await;
+        let point = format!("{step}={}", death(witness, seed));
+        let (status, _) = pair.try_init(A, &[("DUET_FAILPOINT", &point), ("DUET_POWER", "1")]).await;
         assert!(!status.success(), "it dies at {step}");
         let made = pair.try_record().await.unwrap().is_some();
         assert_eq!(made, step == "init.record.after");
