@@ -129,6 +129,13 @@ impl Ongoing {
         whole.lines().filter(|line| !is_log(line)).map(str::to_owned).collect()
     }
 
+    /// SIGTERM, after which it takes back what it holds, and its end.
+    pub async fn stop(&mut self) {
+        self.running.terminate();
+        let ended = self.running.wait(PATIENCE).await;
+        assert!(ended.is_some(), "{} does not end: {}", self.running.name(), self.running.output());
+    }
+
     /// Waits until its lines are as wanted.
     pub async fn until(&mut self, pair: &Pair, what: &str, holds: impl Fn(&[String]) -> bool) -> Vec<String> {
         let start = std::time::Instant::now();

@@ -25,6 +25,8 @@ use duet_etcd_api::etcdserverpb::lease_server::LeaseServer;
 use duet_etcd_api::etcdserverpb::maintenance_server::MaintenanceServer;
 use duet_etcd_api::etcdserverpb::watch_server::WatchServer;
 use duet_etcd_api::healthpb::health_server::HealthServer;
+use duet_etcd_api::v3electionpb::election_server::ElectionServer;
+use duet_etcd_api::v3lockpb::lock_server::LockServer;
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -37,10 +39,12 @@ use tonic::service::Routes;
 
 use crate::grpc::auth::AuthService;
 use crate::grpc::cluster::ClusterService;
+use crate::grpc::election::ElectionService;
 use crate::grpc::gate::gate;
 use crate::grpc::health::HealthService;
 use crate::grpc::kv::KvService;
 use crate::grpc::lease::LeaseService;
+use crate::grpc::lock::LockService;
 use crate::grpc::maintenance::MaintenanceService;
 use crate::grpc::watch::WatchService;
 use crate::grpc::{Api, MAX_MESSAGE_BYTES, Stopping};
@@ -157,6 +161,8 @@ fn router(api: &Api, admin: Router) -> Router {
         .add_service(unlimited!(ClusterServer, ClusterService))
         .add_service(unlimited!(MaintenanceServer, MaintenanceService))
         .add_service(unlimited!(AuthServer, AuthService))
+        .add_service(unlimited!(LockServer, LockService))
+        .add_service(unlimited!(ElectionServer, ElectionService))
         .add_service(unlimited!(HealthServer, HealthService))
         .into_axum_router()
         .merge(health::routes(api.clone()))

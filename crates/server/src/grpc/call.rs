@@ -17,7 +17,7 @@ pub const FORWARDED: &str = "duet-forwarded";
 const REQUIRE_LEADER: &str = "hasleader";
 
 /// gRPC's own header for the client's time limit.
-const TIMEOUT_HEADER: &str = "grpc-timeout";
+pub const TIMEOUT_HEADER: &str = "grpc-timeout";
 
 /// The circumstances of one call.
 #[derive(Clone, Debug)]
@@ -35,8 +35,7 @@ impl Call {
     /// Reads the circumstances off a request; they and its message.
     pub fn of<T>(request: Request<T>) -> (Call, T) {
         let (metadata, _, message) = request.into_parts();
-        let wanted =
-            metadata.get(TIMEOUT_HEADER).and_then(|value| value.to_str().ok()).and_then(parse_timeout);
+        let wanted = clients_limit(&metadata);
         let clients_deadline = wanted.is_some_and(|wanted| wanted < REQUEST_TIMEOUT);
         let limit = wanted.map_or(REQUEST_TIMEOUT, |wanted| wanted.min(REQUEST_TIMEOUT));
         let forwarded = metadata.contains_key(FORWARDED);
@@ -118,6 +117,11 @@ fn passes_on(key: &str) -> bool {
 /// Whether the client wants to fail at once when there is no primary.
 pub fn requires_leader(headers: &HeaderMap) -> bool {
     headers.get(REQUIRE_LEADER).is_some_and(|value| value.as_bytes() == b"true")
+}
+
+/// The client's own time limit.
+pub fn clients_limit(metadata: &MetadataMap) -> Option<Duration> {
+    metadata.get(TIMEOUT_HEADER).and_then(|value| value.to_str().ok()).and_then(parse_timeout)
 }
 
 /// Reads gRPC's `TimeoutValue TimeoutUnit`: at most eight digits and one letter.

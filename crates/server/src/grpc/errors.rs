@@ -55,6 +55,14 @@ pub const MEMBER_BAD_URLS: ApiError =
 /// Users and roles are off.
 pub const AUTH_NOT_ENABLED: ApiError =
     error(Code::FailedPrecondition, "etcdserver: authentication is not enabled");
+/// A lock's key is gone: its lease has ended, or somebody deleted it.
+pub const LOCK_SESSION_EXPIRED: ApiError = error(Code::Unknown, "mutex: session is expired");
+/// Nobody leads.
+pub const ELECTION_NO_LEADER: ApiError = error(Code::Unknown, "election: no leader");
+/// The key is not, or no longer, the leader's or a candidate's.
+pub const ELECTION_NOT_LEADER: ApiError = error(Code::Unknown, "election: not leader");
+/// A request that names no leader's key.
+pub const LEADER_MISSING: ApiError = error(Code::Unknown, "\"leader\" field must be provided");
 /// gRPC health: nobody by that name.
 pub const HEALTH_UNKNOWN_SERVICE: ApiError = error(Code::NotFound, "unknown service");
 
@@ -71,16 +79,6 @@ pub const MEMBERS_ARE_FIXED: ApiError = error(
 /// Not built yet.
 pub const AUTH_NOT_BUILT: ApiError =
     error(Code::Unimplemented, "duet: users and roles are not supported by this version");
-/// Not built yet.
-pub const LOCK_NOT_BUILT: ApiError = error(
-    Code::Unimplemented,
-    "duet: the Lock service is not supported by this version; use a client's own lock recipe",
-);
-/// Not built yet.
-pub const ELECTION_NOT_BUILT: ApiError = error(
-    Code::Unimplemented,
-    "duet: the Election service is not supported by this version; use a client's own election recipe",
-);
 /// Not built yet.
 pub const SNAPSHOT_NOT_BUILT: ApiError =
     error(Code::Unimplemented, "duet: snapshots in etcd's format are not supported by this version");

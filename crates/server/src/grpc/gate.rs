@@ -16,7 +16,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tonic::{Code, Status};
 
 use super::call::{FORWARDED, requires_leader};
-use super::errors::{ApiError, ELECTION_NOT_BUILT, LOCK_NOT_BUILT, NO_LEADER};
+use super::errors::NO_LEADER;
 use super::forward::ANSWERED;
 use super::watch::NO_LEADER_GRACE;
 use super::{Api, MAX_MESSAGE_BYTES};
@@ -25,7 +25,7 @@ use super::{Api, MAX_MESSAGE_BYTES};
 pub const PREFIX_BYTES: usize = 5;
 
 /// Services that are routed, with their methods.
-const SERVICES: [(&str, &[&str]); 7] = [
+const SERVICES: [(&str, &[&str]); 9] = [
     ("etcdserverpb.KV", &["Range", "Put", "DeleteRange", "Txn", "Compact"]),
     ("etcdserverpb.Watch", &["Watch"]),
     (
@@ -59,13 +59,9 @@ const SERVICES: [(&str, &[&str]); 7] = [
             "RoleRevokePermission",
         ],
     ),
+    ("v3lockpb.Lock", &["Lock", "Unlock"]),
+    ("v3electionpb.Election", &["Campaign", "Proclaim", "Leader", "Observe", "Resign"]),
     ("grpc.health.v1.Health", &["Check", "Watch"]),
-];
-
-/// Services that etcd has and this version does not.
-const NOT_BUILT: [(&str, &[&str], ApiError); 2] = [
-    ("v3lockpb.Lock", &["Lock", "Unlock"], LOCK_NOT_BUILT),
-    ("v3electionpb.Election", &["Campaign", "Proclaim", "Leader", "Observe", "Resign"], ELECTION_NOT_BUILT),
 ];
 
 /// Whether a request is a gRPC call.
@@ -119,13 +115,6 @@ fn check_method(path: &str) -> Result<(), Status> {
     };
     if let Some((_, methods)) = SERVICES.iter().find(|(name, _)| *name == service) {
         return if methods.contains(&method) { Ok(()) } else { Err(unknown_method(service, method)) };
-    }
-    if let Some((_, methods, sentence)) = NOT_BUILT.iter().find(|(name, ..)| *name == service) {
-        return Err(if methods.contains(&method) {
-            (*sentence).into()
-        } else {
-            unknown_method(service, method)
-        });
     }
     Err(Status::new(Code::Unimplemented, format!("unknown service {service}")))
 }
@@ -225,7 +214,7 @@ mod tests {
         assert_eq!(text("/etcdserverpb.KV/Range"), "");
         assert_eq!(text("/etcdserverpb.KV/Nope"), "unknown method Nope for service etcdserverpb.KV");
         assert_eq!(text("/nope.Svc/Nope"), "unknown service nope.Svc");
-        assert_eq!(text("/v3lockpb.Lock/Lock"), LOCK_NOT_BUILT.text);
+        assert_eq!(text("/v3lockpb.Lock/Lock"), "");
         assert_eq!(text("/v3lockpb.Lock/Nope"), "unknown method Nope for service v3lockpb.Lock");
     }
 

@@ -198,7 +198,7 @@ async fn renewals(
 }
 
 /// Renews one lease where the primary is.
-async fn renew(
+pub(super) async fn renew(
     api: &Api,
     call: &Call,
     request: pb::LeaseKeepAliveRequest,

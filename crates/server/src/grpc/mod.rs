@@ -6,15 +6,21 @@
 
 pub(crate) mod auth;
 pub(crate) mod call;
+mod caller;
 pub(crate) mod cluster;
 pub(crate) mod convert;
+pub(crate) mod election;
 pub(crate) mod errors;
 pub(crate) mod forward;
 pub(crate) mod gate;
 pub(crate) mod health;
+mod keys;
 pub(crate) mod kv;
 pub(crate) mod lease;
+pub(crate) mod lock;
 pub(crate) mod maintenance;
+mod observe;
+mod waiting_line;
 pub(crate) mod watch;
 pub(crate) mod watch_stream;
 

@@ -1,5 +1,8 @@
 //! The client API end to end: real sockets, etcd's own client stubs, and a machine room that applies each write at once.
 
+mod elections;
+mod locks;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use duet_etcd_api::etcdserverpb as pb;
 use duet_etcd_api::etcdserverpb::watch_server::Watch;
 use pb::watch_request::RequestUnion;
@@ -109,6 +110,42 @@ async fn serve(
     }
 }
 
+/// A watch of the server's own on `key` up to `range_end`, from `start` on. It ends when its receiver is dropped.
+pub(super) fn inner_watch(
+    api: &Api,
+    key: Bytes,
+    range_end: Bytes,
+    start_revision: i64,
+) -> mpsc::Receiver<Result<pb::WatchResponse, Status>> {
+    let (sender, receiver) = mpsc::channel(WAITING_RESPONSES);
+    let stream = WatchStream::new(api.clone(), sender.clone());
+    let request = pb::WatchCreateRequest { key, range_end, start_revision, ..Default::default() };
+    tokio::spawn(async move {
+        let Err(ended) = follow(stream, request).await;
+        if let Ended::Failed(status) = ended {
+            let _ = sender.send(Err(status)).await;
+        }
+    });
+    receiver
+}
+
+async fn follow(
+    mut stream: WatchStream,
+    request: pb::WatchCreateRequest,
+) -> Result<std::convert::Infallible, Ended> {
+    let client = stream.client();
+    stream.create(request).await?;
+    loop {
+        stream.deliver().await?;
+        let behind = stream.catch_up().await?;
+        tokio::select! {
+            () = stream.raised() => {}
+            () = tokio::task::yield_now(), if behind => {}
+            () = client.closed() => return Err(Ended::ClientGone),
+        }
+    }
+}
+
 async fn take(stream: &mut WatchStream, request: pb::WatchRequest) -> Result<(), Ended> {
     match request.request_union {
         Some(RequestUnion::CreateRequest(request)) => stream.create(request).await,
@@ -126,7 +163,7 @@ fn next_progress(interval: Duration) -> Instant {
 }
 
 /// Returns when there has been no primary for [`NO_LEADER_GRACE`].
-async fn without_leader(mut view: watch::Receiver<View>) {
+pub(super) async fn without_leader(mut view: watch::Receiver<View>) {
     loop {
         if view.wait_for(|view| !view.has_primary()).await.is_err() {
             return std::future::pending().await;

@@ -1,0 +1,10 @@
+//! What clients of etcd do all day, against a real pair, through handovers and a kill -9: locks and elections as etcd's
+//! own services offer them, and the requests of the Kubernetes API server.
+
+#![allow(clippy::unwrap_used)] // a test may panic
+
+#[path = "../support/mod.rs"]
+mod support;
+use support::harness;
+
+mod locks;
