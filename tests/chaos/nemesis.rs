@@ -99,10 +99,16 @@ impl Nemesis {
                 pair.arm(A, &format!("{DISK_CHANGE}=power:{seed}"));
                 pair.arm(B, &format!("{DISK_CHANGE}=power:{}", seed + 1));
             }
-            Fault::DiskFull(id) => match self.small_disk(id) {
-                Some(disk) => disk.fill(),
-                None => pair.arm(id, &format!("{DISK_CHANGE}=full")),
-            },
+            Fault::DiskFull(id) => {
+                match self.small_disk(id) {
+                    Some(disk) => disk.fill(),
+                    None => pair.arm(id, &format!("{DISK_CHANGE}=full")),
+                }
+                // A change of roles needs space at once; whoever is not primary refuses.
+                if pair.order(id, "switchover").await.is_err() {
+                    pair.order(id.peer(), "switchover").await.ok();
+                }
+            }
             Fault::Pause(id) => pair.process(id).pause(),
             Fault::SoftStop(id) => pair.begin_soft_stop(id),
             Fault::SoftStopBoth => {
