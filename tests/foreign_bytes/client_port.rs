@@ -35,6 +35,10 @@ fn requests() -> Vec<Vec<u8>> {
         get("/version"),
         post("/duet/v1/switchover", ""),
         post("/duet/v1/status", r#"{"key":"Zm9v","value":[1,2,3]}"#),
+        post("/v3/kv/put", r#"{"key":"aw==","value":"dg==","lease":"0","prev_kv":true}"#),
+        post("/v3/kv/range", r#"{"key":"AA==","range_end":"AA==","limit":"3","sort_order":"DESCEND"}"#),
+        post("/v3beta/kv/txn", r#"{"compare":[{"target":"MOD","key":"aw==","mod_revision":"1"}],"success":[{"requestPut":{"key":"aw=="}}]}"#),
+        post("/v3/lease/timetolive", r#"{"ID":"7","keys":true}"#),
         post("/etcdserverpb.KV/Range", "\0\0\0\0\x05\n\x03foo"),
         "PUT /duet/v1/status HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".to_owned(),
         "GET /health HTTP/1.1\r\nHost: d\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"

@@ -198,6 +198,65 @@ mod witness {
     }
 }
 
+mod json {
+    use duet_etcd_api::json::{Scanner, from_json, to_json};
+    use duet_etcd_api::schema::Schema;
+
+    /// The JSON form of a transaction, or of a request of a watch; what is taken has one form.
+    fn request(bytes: &[u8]) -> bool {
+        let schema = Schema::api();
+        let one = |path: &str| {
+            let Some(method) = schema.method(path) else { panic!("{path} is a method") };
+            let Ok(message) = from_json(schema, method.input, bytes) else { return false };
+            let mut text = String::new();
+            to_json(schema, method.input, &message, &mut text).expect("what was read can be written");
+            let again = from_json(schema, method.input, text.as_bytes()).expect("and read again");
+            let mut same = String::new();
+            to_json(schema, method.input, &again, &mut same).expect("and written again");
+            assert!(text == same, "a message has one form: {text} and {same}");
+            true
+        };
+        let is_json = Scanner::check(bytes).is_ok();
+        // Bytes that are no JSON never come to the second stage, and must do it no harm either.
+        let taken = [one("/etcdserverpb.KV/Txn"), one("/etcdserverpb.Watch/Watch")];
+        is_json && taken.contains(&true)
+    }
+
+    #[test]
+    fn requests() {
+        let samples = [
+            r#"{"compare":[{"target":"VERSION","key":"aw==","version":"0","result":"GREATER"}],
+               "success":[{"request_range":{"key":"aw==","rangeEnd":"AA==","limit":5,"sort_order":2}},
+               {"requestPut":{"key":[107,200],"value":"dg==","lease":"-1"}},{"requestTxn":{"failure":[null,{}]}}]}"#,
+            r#"{"create_request":{"key":"a2V5","start_revision":"-9","filters":["NOPUT",1],"prev_kv":true}}"#,
+            " null ",
+        ];
+        super::sound(&samples.map(|text| text.as_bytes().to_vec()), request);
+    }
+
+    /// Bytes as a service might answer them.
+    fn answer(bytes: &[u8]) -> bool {
+        let schema = Schema::api();
+        let mut taken = false;
+        for path in ["/etcdserverpb.KV/Txn", "/etcdserverpb.Watch/Watch", "/etcdserverpb.Cluster/MemberList"]
+        {
+            let Some(method) = schema.method(path) else { panic!("{path} is a method") };
+            let mut text = String::new();
+            if to_json(schema, method.output, bytes, &mut text).is_ok() {
+                assert!(Scanner::check(text.as_bytes()).is_ok(), "what is written is JSON: {text}");
+                taken = true;
+            }
+        }
+        taken
+    }
+
+    #[test]
+    fn answers() {
+        let nested = [0x0a, 4, 0x08, 0xff, 0xff, 0x01, 0x10, 1, 0x1a, 6, 0x0a, 4, 0x12, 2, 0x10, 1];
+        super::sound(&[nested.to_vec(), vec![0x12, 5, 0x0a, 0, 0x1a, 1, b'<'], Vec::new()], answer);
+    }
+}
+
 mod people_and_clients {
     use duet_server::fuzzing as door;
 

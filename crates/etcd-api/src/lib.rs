@@ -9,6 +9,8 @@
 //! compare its `api/` folder with `proto/`, take over what was added, and keep every number and type.
 
 pub mod codec;
+pub mod json;
+pub mod schema;
 
 /// `authpb`: users, roles and permissions.
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]

@@ -15,8 +15,7 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::{Extension, Router, middleware};
 use duet_etcd_api::etcdserverpb::auth_server::AuthServer;
 use duet_etcd_api::etcdserverpb::cluster_server::ClusterServer;
@@ -40,7 +39,7 @@ use tonic::service::Routes;
 use crate::grpc::auth::AuthService;
 use crate::grpc::cluster::ClusterService;
 use crate::grpc::election::ElectionService;
-use crate::grpc::gate::gate;
+use crate::grpc::gate::{gate, is_grpc};
 use crate::grpc::health::HealthService;
 use crate::grpc::kv::KvService;
 use crate::grpc::lease::LeaseService;
@@ -49,7 +48,7 @@ use crate::grpc::maintenance::MaintenanceService;
 use crate::grpc::watch::WatchService;
 use crate::grpc::{Api, MAX_MESSAGE_BYTES, Stopping};
 use crate::handle::Handle;
-use crate::http::health;
+use crate::http::{gateway, health, metrics, plain};
 use crate::lease_clock::LeaseClock;
 use crate::watch_hub::WatchHub;
 
@@ -117,15 +116,20 @@ pub async fn serve(
     background.spawn(leases.run());
 
     let kv = KvService::new(api.clone());
-    let router = router(&api, admin);
+    let grpc = grpc_routes(&api);
+    let plain = plain_routes(&api, &grpc, admin);
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((socket, from)) => {
-                    let router = router.clone().layer(Extension(ConnectInfo(from)));
-                    let front = Front { kv: kv.clone(), router: TowerToHyperService::new(router) };
+                    let plain = plain.clone().layer(Extension(ConnectInfo(from)));
+                    let front = Front {
+                        kv: kv.clone(),
+                        grpc: TowerToHyperService::new(grpc.clone()),
+                        plain: TowerToHyperService::new(plain),
+                    };
                     connections.spawn(connection(socket, from, front, stopped.clone()));
                 }
                 Err(error) => {
@@ -145,8 +149,8 @@ pub async fn serve(
     }
 }
 
-/// Everything that the port answers.
-fn router(api: &Api, admin: Router) -> Router {
+/// The gRPC services, behind the gate.
+fn grpc_routes(api: &Api) -> Router {
     // The gate has refused larger messages already, in gRPC-Go's words; answers have no limit, as at etcd.
     macro_rules! unlimited {
         ($server:ident, $service:ident) => {
@@ -165,22 +169,24 @@ fn router(api: &Api, admin: Router) -> Router {
         .add_service(unlimited!(ElectionServer, ElectionService))
         .add_service(unlimited!(HealthServer, HealthService))
         .into_axum_router()
-        .merge(health::routes(api.clone()))
-        .merge(admin)
-        .fallback(nothing_here)
         .layer(middleware::from_fn_with_state(api.clone(), gate))
 }
 
-/// etcd's answer to an unknown path.
-async fn nothing_here() -> Response {
-    let text = r#"{"code":5, "message":"Not Found"}"#;
-    (StatusCode::NOT_FOUND, [(axum::http::header::CONTENT_TYPE, "application/json")], text).into_response()
+/// What is answered over plain HTTP. Orders are not for web pages.
+fn plain_routes(api: &Api, grpc: &Router, admin: Router) -> Router {
+    health::routes(api.clone())
+        .merge(gateway::routes(grpc))
+        .merge(metrics::routes(api.clone()))
+        .fallback(plain::not_found)
+        .layer(middleware::from_fn(plain::cross_origin))
+        .merge(admin)
 }
 
 /// Everything that is answered on a connection.
 struct Front {
     kv: KvService,
-    router: TowerToHyperService<Router>,
+    grpc: TowerToHyperService<Router>,
+    plain: TowerToHyperService<Router>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Front {
@@ -192,7 +198,8 @@ impl hyper::service::Service<Request<Incoming>> for Front {
         if let Some(call) = Call::of(&request) {
             return Box::pin(call.answer(self.kv.clone(), request));
         }
-        let response = self.router.call(request);
+        let is_call = request.version() == http::Version::HTTP_2 && is_grpc(request.headers());
+        let response = if is_call { self.grpc.call(request) } else { self.plain.call(request) };
         Box::pin(async move { Ok(response.await?.map(Reply::Long)) })
     }
 }

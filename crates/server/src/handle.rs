@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use duet_mvcc::{Applied, Command, Store};
 use duet_protocol::{ApplianceId, ClusterId, DiskId, Epoch, Input, Instant, ReadPermit, RoleName};
@@ -14,7 +15,9 @@ use tokio::sync::{oneshot, watch};
 use crate::clock;
 use crate::error::{NotPrimary, WriteError};
 use crate::inbox::{Inbox, PendingWrite};
+use crate::metrics::Metrics;
 use crate::status_report::StatusReport;
+use crate::waiters::Waiters;
 
 /// A running appliance, as its client API sees it. Cheap to clone.
 #[derive(Clone)]
@@ -29,6 +32,8 @@ pub(crate) struct Inner {
     pub(crate) permit: Arc<PermitCell>,
     pub(crate) view: watch::Sender<View>,
     pub(crate) event_sink: Arc<EventSinkCell>,
+    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// What never changes while an appliance runs.
@@ -98,7 +103,26 @@ impl Handle {
     pub async fn write(&self, command: Command) -> Result<Applied, WriteError> {
         let (answer, answered) = oneshot::channel();
         self.inner.inbox.propose(PendingWrite { command: command.encode(), answer })?;
-        answered.await.unwrap_or(Err(WriteError::Unknown))
+        let outcome = answered.await.unwrap_or(Err(WriteError::Unknown));
+        if outcome.is_err() {
+            self.inner.metrics.failed_writes.add(1);
+        }
+        outcome
+    }
+
+    /// Writes that were taken here and not yet answered.
+    pub(crate) fn pending_writes(&self) -> usize {
+        self.inner.inbox.waiting_writes() + self.inner.waiters.count()
+    }
+
+    /// For how long the read permit will do without news: `Duration::MAX` if for ever, `None` if there is none.
+    pub(crate) fn read_permit_left(&self) -> Option<Duration> {
+        self.inner.permit.left()
+    }
+
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.inner.metrics
     }
 
     /// Whether linearizable reads may be answered from the local store.
@@ -161,6 +185,8 @@ impl Handle {
             store: Arc::new(RwLock::new(Store::new(Arc::new(duet_mvcc::EmptySource)))),
             permit: Arc::default(),
             event_sink: Arc::default(),
+            waiters: Arc::default(),
+            metrics: Arc::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -224,6 +250,15 @@ impl PermitCell {
         self.barred.store(true, Ordering::SeqCst);
     }
 
+    /// See [`Handle::read_permit_left`].
+    fn left(&self) -> Option<Duration> {
+        let until = self.until.load(Ordering::SeqCst);
+        if until == PERMIT_NO || self.barred.load(Ordering::SeqCst) {
+            return None;
+        }
+        Some(if until == PERMIT_YES { Duration::MAX } else { clock::until(Instant(until)) })
+    }
+
     /// In force for every reader when this returns.
     pub(crate) fn set(&self, permit: ReadPermit) {
         let until = match permit {
@@ -240,8 +275,6 @@ impl PermitCell {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn guard(cell: &Arc<PermitCell>) -> ReadGuard {

@@ -115,6 +115,11 @@ impl Inbox {
         Ok(())
     }
 
+    /// Clients' writes that the driver has not taken yet.
+    pub(crate) fn waiting_writes(&self) -> usize {
+        self.waiting.lock().writes.len()
+    }
+
     /// Anything that is neither a write nor a message of the peer.
     pub(crate) fn event(&self, input: Input) {
         let mut waiting = self.waiting.lock();

@@ -22,6 +22,7 @@ pub mod fuzzing;
 mod inbox;
 mod init;
 mod log_writer;
+mod metrics;
 mod peer;
 mod publisher;
 mod run;

@@ -12,6 +12,7 @@ use duet_protocol::{Entry, Input, Lsn, Position};
 use duet_storage::{Log, LogError, Preparer};
 use parking_lot::{Condvar, Mutex};
 
+use crate::clock;
 use crate::error::StartError;
 use crate::failpoint;
 use crate::fatal::Fate;
@@ -174,7 +175,11 @@ impl LogWriter {
         self.since_prepared += self.gathered.iter().map(|entry| entry.command.len()).sum::<usize>();
         self.gathered.clear();
         failpoint::reach("log.sync.before");
+        let began = clock::now();
         let durable = self.log.sync()?;
+        let metrics = &self.machine.metrics;
+        metrics.log_sync.record(clock::now().since(began));
+        metrics.log_bytes.set(self.log.disk_bytes());
         failpoint::reach("log.sync.after");
         self.flushed(durable);
         if self.since_prepared >= PREPARE_AFTER {

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::handle::{Identity, View};
+use crate::metrics::Metrics;
 use crate::peer::board::PeerBoard;
 use crate::status_report::{
     ClusterReport, ConfReport, PeerReport, StatusReport, WitnessReport, record_as_json,
@@ -29,6 +30,9 @@ pub(crate) struct Publisher {
     pub(crate) explanation: Option<String>,
     /// What the last view was made from.
     pub(crate) published: Option<ViewKey>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Whom the last view that named a primary named.
+    pub(crate) last_primary: Option<ApplianceId>,
 }
 
 /// All that a view depends on, cheap to compare: a turn of the driver rarely changes it.
@@ -118,6 +122,10 @@ impl Publisher {
             promotions: self.view.borrow().promotions,
             ..Self::first_view(&self.identity)
         };
+        if primary.is_some() && primary != self.last_primary {
+            self.last_primary = primary;
+            self.metrics.primary_changes.add(1);
+        }
         let mut role_changed = false;
         self.view.send_if_modified(|current| {
             role_changed = current.role != view.role;

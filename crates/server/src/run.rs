@@ -324,6 +324,8 @@ impl Room {
             store: machine.store.clone(),
             permit,
             event_sink: machine.event_sink.clone(),
+            waiters: machine.waiters.clone(),
+            metrics: machine.metrics.clone(),
         };
         let (machine, link, copies) = (Arc::new(machine), Arc::new(link), Arc::new(copies));
         Ok(Self { config, name, register, parts, inner, fate, tail, machine, link, copies, board, data })
@@ -356,6 +358,8 @@ impl Room {
             role_since: clock::now(),
             explanation: None,
             published: None,
+            metrics: machine.metrics.clone(),
+            last_primary: None,
         };
         let recovered = RecoveredLog { base: parts.recovered.base, stamps: parts.recovered.stamps };
         let applied = parts.store.applied().lsn;

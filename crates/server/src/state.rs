@@ -24,6 +24,7 @@ use crate::failpoint;
 use crate::fatal::Fate;
 use crate::handle::{EventSinkCell, PermitCell};
 use crate::inbox::Inbox;
+use crate::metrics::Metrics;
 use crate::tail::Tail;
 use crate::waiters::Waiters;
 
@@ -89,6 +90,7 @@ pub(crate) struct Machine {
     pub(crate) event_sink: Arc<EventSinkCell>,
     /// The store's revision, for those who must not wait for its lock.
     pub(crate) revision: Arc<AtomicI64>,
+    pub(crate) metrics: Arc<Metrics>,
     permit: Arc<PermitCell>,
     inbox: Arc<Inbox>,
     tail: Arc<Tail>,
@@ -196,6 +198,7 @@ impl Machine {
             waiters: Arc::default(),
             event_sink: Arc::default(),
             revision,
+            metrics: Arc::default(),
             permit,
             inbox,
             tail,
@@ -397,7 +400,9 @@ impl Machine {
             applied: position,
         };
         failpoint::reach("checkpoint.commit.before");
+        let began = clock::now();
         self.state.commit(&batch)?;
+        self.metrics.checkpoint.record(clock::now().since(began));
         failpoint::reach("checkpoint.commit.after");
         self.store.write().finish_checkpoint();
         self.inbox.event(Input::Checkpointed(position.lsn));

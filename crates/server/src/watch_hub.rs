@@ -52,6 +52,10 @@ impl Signal {
         (first != CLEAN).then_some(first)
     }
 
+    fn is_raised(&self) -> bool {
+        self.first.load(Ordering::Relaxed) != CLEAN
+    }
+
     /// Waits until it is raised. May return without cause.
     pub async fn raised(&self) {
         self.wake.notified().await;
@@ -66,6 +70,7 @@ struct Streams {
     next: StreamId,
     signals: HashMap<StreamId, Arc<Signal>>,
     interests: Interests<StreamId>,
+    watches: usize,
 }
 
 /// See the module.
@@ -151,6 +156,13 @@ impl WatchHub {
         self.dispatched.subscribe()
     }
 
+    /// How many there are.
+    pub(crate) fn load(&self) -> WatchLoad {
+        let streams = self.streams.lock();
+        let behind = streams.signals.values().filter(|signal| signal.is_raised()).count();
+        WatchLoad { streams: streams.signals.len(), watches: streams.watches, behind }
+    }
+
     /// A new stream without interests.
     pub fn open(self: &Arc<WatchHub>) -> Subscription {
         let signal = Arc::new(Signal::default());
@@ -161,6 +173,14 @@ impl WatchHub {
         drop(streams);
         Subscription { hub: self.clone(), id, signal, ranges: Vec::new() }
     }
+}
+
+/// Streams and watches at one moment.
+pub(crate) struct WatchLoad {
+    pub(crate) streams: usize,
+    pub(crate) watches: usize,
+    /// Streams that have something to take.
+    pub(crate) behind: usize,
 }
 
 /// One stream's place at the hub; leaves it when dropped.
@@ -179,7 +199,10 @@ impl Subscription {
 
     /// From here on events of `range` raise the signal.
     pub fn add(&mut self, range: &KeyRange) {
-        self.hub.streams.lock().interests.insert(range, self.id);
+        let mut streams = self.hub.streams.lock();
+        streams.interests.insert(range, self.id);
+        streams.watches += 1;
+        drop(streams);
         self.ranges.push(range.clone());
     }
 
@@ -187,7 +210,9 @@ impl Subscription {
     pub fn remove(&mut self, range: &KeyRange) {
         if let Some(position) = self.ranges.iter().position(|other| other == range) {
             self.ranges.swap_remove(position);
-            self.hub.streams.lock().interests.remove(range, self.id);
+            let mut streams = self.hub.streams.lock();
+            streams.interests.remove(range, self.id);
+            streams.watches -= 1;
         }
     }
 }
@@ -196,6 +221,7 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let mut streams = self.hub.streams.lock();
         streams.interests.remove_all(&self.ranges, self.id);
+        streams.watches -= self.ranges.len();
         streams.signals.remove(&self.id);
     }
 }

@@ -21,6 +21,7 @@ use tonic::{Code, Extensions, Status};
 
 use crate::grpc::gate::{self, PREFIX_BYTES};
 use crate::grpc::kv::KvService;
+use crate::metrics::calls::{CountedCall, MethodPlace};
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: http::HeaderName = http::HeaderName::from_static("grpc-status");
@@ -58,6 +59,17 @@ impl Call {
         plain.then_some(call)
     }
 
+    /// Where it is counted.
+    const fn place(self) -> MethodPlace {
+        match self {
+            Call::Range => MethodPlace::RANGE,
+            Call::Put => MethodPlace::PUT,
+            Call::DeleteRange => MethodPlace::DELETE_RANGE,
+            Call::Txn => MethodPlace::TXN,
+            Call::Compact => MethodPlace::COMPACT,
+        }
+    }
+
     /// Answers it.
     pub async fn answer(
         self,
@@ -66,16 +78,25 @@ impl Call {
     ) -> Result<Response<Reply>, Infallible> {
         let (head, body) = request.into_parts();
         let forwarded = gate::is_forwarded(&head.headers);
+        let mut counted = CountedCall::begin(kv.api().handle().metrics().clone(), self.place());
+        let request = Received { head, body, counted: &counted };
         let answered = match self {
-            Call::Range => unary(&kv, head, body, async |message| kv.range(message).await).await,
-            Call::Put => unary(&kv, head, body, async |message| kv.put(message).await).await,
-            Call::DeleteRange => unary(&kv, head, body, async |message| kv.delete_range(message).await).await,
-            Call::Txn => unary(&kv, head, body, async |message| kv.txn(message).await).await,
-            Call::Compact => unary(&kv, head, body, async |message| kv.compact(message).await).await,
+            Call::Range => unary(&kv, request, async |message| kv.range(message).await).await,
+            Call::Put => unary(&kv, request, async |message| kv.put(message).await).await,
+            Call::DeleteRange => unary(&kv, request, async |message| kv.delete_range(message).await).await,
+            Call::Txn => unary(&kv, request, async |message| kv.txn(message).await).await,
+            Call::Compact => unary(&kv, request, async |message| kv.compact(message).await).await,
         };
         let mut response = match answered {
-            Ok(message) => reply(Reply::Message(message)),
-            Err(status) => status.into_http::<Body>().map(Reply::Long),
+            Ok(message) => {
+                counted.sent(message.len());
+                counted.end(Code::Ok);
+                reply(Reply::Message(message))
+            }
+            Err(status) => {
+                counted.end(status.code());
+                status.into_http::<Body>().map(Reply::Long)
+            }
         };
         if forwarded {
             gate::mark_answered(response.headers_mut());
@@ -90,11 +111,17 @@ fn reply(reply: Reply) -> Response<Reply> {
     response
 }
 
+/// A request as it came.
+struct Received<'a> {
+    head: request::Parts,
+    body: Incoming,
+    counted: &'a CountedCall,
+}
+
 /// One message in, one message out.
 async fn unary<Question, Answer>(
     kv: &KvService,
-    head: request::Parts,
-    body: Incoming,
+    Received { head, body, counted }: Received<'_>,
     serve: impl AsyncFnOnce(tonic::Request<Question>) -> Result<tonic::Response<Answer>, Status>,
 ) -> Result<Bytes, Status>
 where
@@ -102,7 +129,9 @@ where
     Answer: Message,
 {
     gate::admit(kv.api(), &head.headers).await?;
-    let message = codec::decode(receive(body).await?)?;
+    let message = receive(body).await?;
+    counted.received(PREFIX_BYTES + message.len());
+    let message = codec::decode(message)?;
     let metadata = MetadataMap::from_headers(head.headers);
     let answer = serve(tonic::Request::from_parts(metadata, Extensions::new(), message)).await?;
     frame(&answer.into_inner())

@@ -125,7 +125,7 @@ pub fn clients_limit(metadata: &MetadataMap) -> Option<Duration> {
 }
 
 /// Reads gRPC's `TimeoutValue TimeoutUnit`: at most eight digits and one letter.
-fn parse_timeout(text: &str) -> Option<Duration> {
+pub fn parse_timeout(text: &str) -> Option<Duration> {
     let unit = text.chars().last()?;
     let digits = text.strip_suffix(unit)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {

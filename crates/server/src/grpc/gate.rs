@@ -4,6 +4,7 @@
 //! tonic answers these in its own words; clients of etcd know gRPC-Go's.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -20,6 +21,8 @@ use super::errors::NO_LEADER;
 use super::forward::ANSWERED;
 use super::watch::NO_LEADER_GRACE;
 use super::{Api, MAX_MESSAGE_BYTES};
+use crate::metrics::Metrics;
+use crate::metrics::calls::CountedCall;
 
 /// Length of gRPC's prefix of a message: a flag and four bytes of length.
 pub const PREFIX_BYTES: usize = 5;
@@ -69,20 +72,23 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Lets gRPC calls through to their service, and everything else as it is.
+/// Lets calls through to their service.
 pub async fn gate(State(api): State<Api>, request: Request, next: Next) -> Response {
-    if !is_grpc(request.headers()) {
-        return next.run(request).await;
-    }
     let forwarded = is_forwarded(request.headers());
-    let admitted = match check_method(request.uri().path()) {
+    let metrics = api.handle().metrics();
+    let path = request.uri().path();
+    let counted = metrics.calls.place(path).map(|place| CountedCall::begin(metrics.clone(), place));
+    let admitted = match check_method(path) {
         Ok(()) => admit(&api, request.headers()).await,
         Err(status) => Err(status),
     };
     let mut response = match admitted {
-        Ok(()) => next.run(request.map(|body| Body::new(SizeGuard::new(body)))).await,
+        Ok(()) => next.run(request.map(|body| Body::new(SizeGuard::new(body, metrics.clone())))).await,
         Err(status) => status.into_http(),
     };
+    if let Some(counted) = counted {
+        response = counted.follow(response);
+    }
     if forwarded {
         mark_answered(response.headers_mut());
     }
@@ -126,6 +132,7 @@ fn unknown_method(service: &str, method: &str) -> Status {
 /// A request's body that ends with gRPC-Go's error at the first message above the limit, before it is read.
 struct SizeGuard {
     body: Body,
+    metrics: Arc<Metrics>,
     /// What was read of the next message's prefix.
     prefix: [u8; PREFIX_BYTES],
     prefix_read: usize,
@@ -134,8 +141,8 @@ struct SizeGuard {
 }
 
 impl SizeGuard {
-    fn new(body: Body) -> SizeGuard {
-        SizeGuard { body, prefix: [0; PREFIX_BYTES], prefix_read: 0, message_left: 0 }
+    fn new(body: Body, metrics: Arc<Metrics>) -> SizeGuard {
+        SizeGuard { body, metrics, prefix: [0; PREFIX_BYTES], prefix_read: 0, message_left: 0 }
     }
 
     /// Follows the messages in `data`.
@@ -184,10 +191,11 @@ impl HttpBody for SizeGuard {
             Some(Err(error)) => return Poll::Ready(Some(Err(Status::from_error(Box::new(error))))),
             Some(Ok(frame)) => frame,
         };
-        if let Some(data) = frame.data_ref()
-            && let Err(status) = self.follow(data)
-        {
-            return Poll::Ready(Some(Err(status)));
+        if let Some(data) = frame.data_ref() {
+            self.metrics.calls.received_bytes.add(data.len() as u64);
+            if let Err(status) = self.follow(data) {
+                return Poll::Ready(Some(Err(status)));
+            }
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -224,7 +232,7 @@ mod tests {
         let mut stream = vec![0, 0, 0, 0, 3, b'a', b'b', b'c', 0];
         stream.extend(too_large);
         for cut in 0..stream.len() {
-            let mut guard = SizeGuard::new(Body::empty());
+            let mut guard = SizeGuard::new(Body::empty(), Arc::default());
             let result = guard.follow(&stream[..cut]).and_then(|()| guard.follow(&stream[cut..]));
             let status = result.expect_err("the second message is too large");
             assert_eq!(status.code(), Code::ResourceExhausted);
@@ -234,7 +242,7 @@ mod tests {
 
     #[test]
     fn messages_up_to_the_limit_pass() {
-        let mut guard = SizeGuard::new(Body::empty());
+        let mut guard = SizeGuard::new(Body::empty(), Arc::default());
         let length = u32::try_from(MAX_MESSAGE_BYTES).unwrap().to_be_bytes();
         assert!(guard.follow(&[&[0][..], &length].concat()).is_ok());
         assert!(guard.follow(&vec![0; MAX_MESSAGE_BYTES]).is_ok());

@@ -75,6 +75,8 @@ impl Machine {
             permit: Arc::default(),
             view: watch::Sender::new(view),
             event_sink: Arc::default(),
+            waiters: Arc::default(),
+            metrics: Arc::default(),
         };
         let handle = Handle { inner: Arc::new(inner) };
         let room = handle.clone();
