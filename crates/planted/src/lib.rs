@@ -3,7 +3,7 @@
 //! A crate names its bugs with [`bugs!`] and asks at the place of each: `if Bug::TentForgotten.planted() { .. }`. Without
 //! the feature `on` the answer is `false` and the compiler removes the question; with it (test builds only) the process
 //! has the one bug that the environment names: `DUET_PLANTED=protocol.TentForgotten`. The command that runs all of them
-//! is `crates/sim/src/bin/planted.rs`.
+//! is `crates/sim/src/bin/planted`.
 #![cfg_attr(not(feature = "on"), no_std)]
 
 #[cfg(all(feature = "on", not(debug_assertions)))]

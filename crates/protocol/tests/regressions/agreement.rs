@@ -2,10 +2,22 @@
 
 use duet_protocol::{
     Acknowledge, Action, Conf, Duration, Effect, Epoch, Firm, Heartbeat, Input, Lsn, Message, Position,
-    RoleName, WitnessRead, WitnessWrite, limits,
+    Proposal, RoleName, WitnessRead, WitnessWrite, limits,
 };
 
-use crate::bench::{B, Bench, DISKS, LIFE, pair, paired_primary, record};
+use crate::bench::{A, B, Bench, DISKS, LIFE, entries, pair, paired_primary, record, solo};
+
+/// Trap 5: what was computed from an older configuration may take back what happened since.
+#[test]
+fn only_what_was_computed_from_the_configuration_in_force_is_agreed_to() {
+    let propose = |base| Proposal { conf: solo(9, B), base, position: None };
+    for (base, is_agreed) in [(pair(3), false), (solo(4, B), false), (pair(5), true)] {
+        let mut bench = Bench::start(A, pair(5), &entries(Position::EMPTY, 1, 2), 2);
+        bench.rules(Input::Message(Message::Propose(propose(base))));
+        let stored = Effect::Send(Message::Stored(solo(9, B)));
+        assert_eq!(bench.effects.contains(&stored), is_agreed, "from {base}: {:?}", bench.effects);
+    }
+}
 
 #[test]
 fn a_switchover_whose_peer_goes_away_leaves_a_serving_primary() {
