@@ -1,8 +1,9 @@
 //! Letting the peer go, taking it in, handing over, refilling the witness.
 
+use bytes::Bytes;
 use duet_protocol::{
-    Acknowledge, Action, Conf, Duration, Effect, Epoch, Firm, Heartbeat, Input, Lsn, Message, Position,
-    Proposal, RoleName, WitnessRead, WitnessWrite, limits,
+    Acknowledge, Action, Agreement, Conf, Duration, Effect, Epoch, Firm, Heartbeat, Input, Lsn, Message,
+    Position, Proposal, RoleName, WitnessRead, WitnessWrite, limits,
 };
 
 use crate::bench::{A, B, Bench, DISKS, LIFE, entries, pair, paired_primary, record, solo};
@@ -41,6 +42,17 @@ fn a_switchover_whose_peer_goes_away_leaves_a_serving_primary() {
     let status = bench.it.status();
     assert_eq!(status.role, RoleName::Primary);
     assert!(!status.own.has_parted() && !status.leaving);
+}
+
+#[test]
+fn a_primary_hands_over_only_to_a_secondary_that_has_its_whole_log() {
+    let mut bench = paired_primary();
+    bench.rules(Input::Propose(vec![Bytes::from_static(b"not yet there")]));
+    bench.rules(Input::Flushed { generation: 0, lsn: Lsn(3) });
+    assert!(!bench.attempt(Action::Propose(Agreement::Handover)));
+    let sent = bench.now;
+    bench.acknowledged(3, sent);
+    assert!(bench.attempt(Action::Propose(Agreement::Handover)));
 }
 
 #[test]

@@ -178,3 +178,33 @@ fn a_peer_far_away_is_asked_for_a_longer_promise() {
     assert!(last > round_trip + limits::HEARTBEAT * 2 && last <= limits::PROMISE_MAX, "{last:?}");
     assert!(bench.it.status().serves_reads, "although an answer takes nearly as long as the least promise");
 }
+
+#[test]
+fn a_lease_is_no_longer_than_the_promise_that_it_rests_on() {
+    let mut bench = paired_primary();
+    assert!(bench.it.status().serves_reads);
+    bench.pass(limits::PROMISE);
+    bench.rules(Input::Tick);
+    assert!(!bench.it.status().serves_reads, "the secondary may be primary by now");
+}
+
+/// An answer that comes late belongs to a request that was given up; what it says is of another time.
+#[test]
+fn only_the_answer_to_the_present_request_to_the_witness_counts() {
+    let mut bench = Bench::start(A, pair(1), &entries(Position::EMPTY, 1, 2), 2);
+    assert!(bench.attempt(Action::Take));
+    let read = bench.effects.iter().find_map(|effect| match effect {
+        Effect::ReadWitness { ticket } => Some(*ticket),
+        _ => None,
+    });
+    let (ticket, outcome) = (read.unwrap(), WitnessRead::Record(record(pair(1))));
+    bench.rules(Input::WitnessRead { ticket: ticket - 1, outcome: outcome.clone() });
+    let writes = |effect: &Effect| matches!(effect, Effect::CompareAndSet { .. });
+    assert!(!bench.effects.iter().any(writes), "{:?}", bench.effects);
+    bench.rules(Input::WitnessRead { ticket, outcome });
+    let (ticket, _) = bench.conditional_write();
+    bench.rules(Input::WitnessWritten { ticket: ticket - 1, outcome: WitnessWrite::Swapped });
+    assert_ne!(bench.role(), RoleName::Primary);
+    bench.rules(Input::WitnessWritten { ticket, outcome: WitnessWrite::Swapped });
+    assert_eq!(bench.role(), RoleName::Primary);
+}
