@@ -228,7 +228,7 @@ fn sorted(sort_order: SortOrder, sort_target: SortTarget, limit: i64) -> (Vec<St
     (keys(&response), response.more, response.count)
 }
 
-fn numbered(order: [i32; 7]) -> Vec<String> {
+fn numbered<const N: usize>(order: [i32; N]) -> Vec<String> {
     order.iter().map(|number| format!("r/{number}")).collect()
 }
 
@@ -253,6 +253,8 @@ fn r14_r15_by_version_ties_stay_in_key_order() {
 #[test]
 fn r16_no_order_with_a_target_ascends() {
     assert_eq!(sorted(SortOrder::None, SortTarget::Value, 0).0, numbered([7, 6, 5, 4, 2, 1, 3]));
+    // With a limit, the first four keys are sorted, and the first three of them are told.
+    assert_eq!(sorted(SortOrder::None, SortTarget::Value, 3), (numbered([4, 2, 1]), true, 7));
 }
 
 #[test]

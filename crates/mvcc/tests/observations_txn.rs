@@ -223,6 +223,20 @@ fn t20_t21_a_range_in_the_future_stops_all() {
 }
 
 #[test]
+fn a_negative_revision_in_a_transaction_was_compacted_once_anything_was() {
+    let mut bench = Bench::default();
+    bench.put("a", "1");
+    let read = |revision| txn(vec![Operation::Range(RangeRequest { revision, ..range("a", "") })]);
+    assert!(bench.txn(read(-1)).is_ok());
+    assert_eq!(bench.txn(read(-2)), Err(Error::Compacted { compacted_revision: -1 }));
+    bench.compact(2).unwrap();
+    assert_eq!(bench.txn(read(-1)), Err(Error::Compacted { compacted_revision: 2 }));
+    assert!(bench.txn(read(0)).is_ok());
+    // Outside of a transaction it is the current one.
+    assert!(bench.store.range(&RangeRequest { revision: -1, ..range("a", "") }).is_ok());
+}
+
+#[test]
 fn t22_an_unknown_lease_stops_all() {
     let mut bench = Bench::default();
     let put_with = Operation::Put(PutRequest { lease: 77, ..put("b", "v") });

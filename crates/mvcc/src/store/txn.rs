@@ -137,7 +137,7 @@ impl Store {
         let (_, operations) = path.take(request);
         for operation in operations {
             match operation {
-                Operation::Range(request) => self.check_revision(request.revision)?,
+                Operation::Range(request) => self.check_revision_in_txn(request.revision)?,
                 Operation::Txn(request) => self.check_ranges(request, path)?,
                 Operation::Put(_) | Operation::DeleteRange(_) => {}
             }

@@ -233,6 +233,17 @@ impl Model {
         kvs.retain(|found| {
             (min == 0 || found.create_revision >= min) && (max == 0 || found.create_revision <= max)
         });
+        let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+        let filters = [
+            request.min_mod_revision,
+            request.max_mod_revision,
+            request.min_create_revision,
+            request.max_create_revision,
+        ];
+        if request.sort_order == SortOrder::None && filters == [0; 4] {
+            // Only the first keys are sorted.
+            kvs.truncate(limit.saturating_add(1));
+        }
         match request.sort_target {
             SortTarget::Key => kvs.sort_by_key(|found| found.key.clone()),
             SortTarget::Version if request.sort_order == SortOrder::Descend => {
@@ -255,7 +266,6 @@ impl Model {
         if request.sort_target == SortTarget::Key && request.sort_order == SortOrder::Descend {
             kvs.reverse();
         }
-        let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
         let more = kvs.len() > limit;
         kvs.truncate(limit);
         if request.keys_only {
@@ -298,6 +308,9 @@ impl Model {
         }
         for operation in &taken {
             if let Operation::Range(request) = operation {
+                if request.revision < 0 && request.revision < self.compacted {
+                    return Err(Error::Compacted { compacted_revision: self.compacted });
+                }
                 self.readable(request.revision)?;
             }
         }

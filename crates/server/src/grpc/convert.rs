@@ -13,13 +13,18 @@ use super::errors::{BAD_COMPARE_RESULT, refused};
 
 /// A range as the data model takes it.
 pub fn range(request: &pb::RangeRequest) -> Result<mvcc::RangeRequest, Error> {
+    // etcd: no target is looked at for an order that it does not know.
+    let sort_target = match pb::range_request::SortOrder::try_from(request.sort_order) {
+        Ok(_) => SortTarget::from_wire(request.sort_target)?,
+        Err(_) => SortTarget::Key,
+    };
     Ok(mvcc::RangeRequest {
         key: request.key.clone(),
         range_end: request.range_end.clone(),
         limit: request.limit,
         revision: request.revision,
         sort_order: SortOrder::from_wire(request.sort_order),
-        sort_target: SortTarget::from_wire(request.sort_target)?,
+        sort_target,
         serializable: request.serializable,
         keys_only: request.keys_only,
         count_only: request.count_only,
@@ -201,8 +206,9 @@ mod tests {
 
     #[test]
     fn unknown_sort_numbers_are_settled_as_etcd_does() {
-        let request = pb::RangeRequest { key: Bytes::from_static(b"k"), sort_order: 7, ..Default::default() };
-        assert_eq!(range(&request).map(|range| range.sort_order), Ok(SortOrder::None));
+        let request = pb::RangeRequest { sort_order: 7, sort_target: 4, ..Default::default() };
+        let sorted = range(&request).map(|range| (range.sort_order, range.sort_target));
+        assert_eq!(sorted, Ok((SortOrder::None, SortTarget::Key)));
         let request =
             pb::RangeRequest { key: Bytes::from_static(b"k"), sort_target: 9, ..Default::default() };
         assert_eq!(range(&request), Err(Error::InvalidSortOption));
