@@ -14,7 +14,7 @@ use duet_protocol::{Entry, Input, Lsn, Position};
 use duet_serving::AppliedBatch;
 use duet_storage::{
     Batch, DataDir, Log, LogReader, ReadError, ReadySnapshot, RecoverError, StateError, StateReader,
-    StateStore,
+    StateSnapshot, StateStore,
 };
 use parking_lot::{Condvar, Mutex, RwLock};
 
@@ -49,8 +49,8 @@ const COMPACT_KEYS: usize = 500;
 /// Pause between two steps of a compaction, to leave the store's lock to readers.
 const COMPACT_PAUSE: Duration = Duration::from_millis(1);
 
-/// Rows read from the state store at once when the state is loaded.
-const RESTORE_ROWS: usize = 4_096;
+/// Bytes of rows read from the state store at once when the state is loaded.
+const RESTORE_BYTES: usize = 1 << 20;
 
 /// Why the state machine does not go on. All are fatal.
 #[derive(Debug, thiserror::Error)]
@@ -138,12 +138,7 @@ impl RevisionSource for History {
 
     fn scan(&self, from: Revision, max: usize) -> Result<Vec<(Revision, Bytes)>, SourceError> {
         let rows = self.0.scan(&from.to_key(), max).map_err(|error| SourceError::new(error.to_string()))?;
-        rows.into_iter()
-            .map(|(key, value)| match Revision::from_key(&key) {
-                Some(revision) => Ok((revision, value)),
-                None => Err(SourceError::new("a key of the state store is no revision")),
-            })
-            .collect()
+        rows.into_iter().map(|(key, value)| Ok((revision_of(&key)?, value))).collect()
     }
 }
 
@@ -153,37 +148,40 @@ pub(crate) fn load(state: &StateStore) -> Result<Store, StateFailure> {
     let Some(meta) = state.meta() else {
         return Ok(Store::new(history));
     };
-    let rows = Rows { history: history.clone(), next: Some(Revision::ZERO), chunk: Vec::new().into_iter() };
+    let rows = Rows { state: Some(state.snapshot()?), chunk: Vec::new().into_iter() };
     Ok(Store::restore(history, &meta, rows)?)
 }
 
-/// All rows of the state store, read in chunks.
+/// All rows of the state store, read in chunks; at the end the state store says whether these were all.
 struct Rows {
-    history: Arc<History>,
-    /// Where the next chunk begins; `None` at the end.
-    next: Option<Revision>,
-    chunk: std::vec::IntoIter<(Revision, Bytes)>,
+    /// `None` at the end.
+    state: Option<StateSnapshot>,
+    chunk: std::vec::IntoIter<(Bytes, Bytes)>,
 }
 
 impl Iterator for Rows {
     type Item = Result<(Revision, Bytes), SourceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(row) = self.chunk.next() {
-            return Some(Ok(row));
-        }
-        let rows = match self.history.scan(self.next?, RESTORE_ROWS) {
-            Ok(rows) => rows,
-            Err(error) => {
-                self.next = None;
-                return Some(Err(error));
+        if self.chunk.len() == 0 {
+            match self.state.as_mut()?.next_chunk(RESTORE_BYTES) {
+                Ok(chunk) => self.chunk = chunk.into_iter(),
+                Err(error) => {
+                    self.state = None;
+                    return Some(Err(SourceError::new(error.to_string())));
+                }
             }
+        }
+        let Some((key, value)) = self.chunk.next() else {
+            self.state = None;
+            return None;
         };
-        let last = rows.last().filter(|_| rows.len() == RESTORE_ROWS);
-        self.next = last.map(|(revision, _)| Revision::new(revision.main, revision.sub + 1));
-        self.chunk = rows.into_iter();
-        self.chunk.next().map(Ok)
+        Some(revision_of(&key).map(|revision| (revision, value)))
     }
+}
+
+fn revision_of(key: &[u8]) -> Result<Revision, SourceError> {
+    Revision::from_key(key).ok_or_else(|| SourceError::new("a key of the state store is no revision"))
 }
 
 impl Machine {

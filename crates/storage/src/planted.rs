@@ -91,4 +91,8 @@ duet_planted::bugs! {
     EngineUnsynced,
     /// A copy lacks the first row after each chunk.
     CopyLosesRow,
+    /// The checksum of a row of the state store is not verified.
+    RowChecksumIgnored,
+    /// Nobody notices that rows of the state store are missing.
+    TallyIgnored,
 }

@@ -2,11 +2,13 @@
 //!
 //! A narrow door to the engine, so that another can take its place. It is never the only copy: what it holds beyond its last
 //! commit is in the log, and all of it is with the peer. So its rules are few: each commit is one durable transaction with
-//! the applied position inside; an error of the engine is final; it knows nothing of what its keys and values mean.
+//! the applied position inside; an error of the engine is final; it knows nothing of what its keys and values mean. What a
+//! bad disk makes of the rows is found out by checksums of its own (`seal.rs`).
 //! The engine works through [`Disk`] as everything here does.
 
 mod backend;
 mod guard;
+mod seal;
 mod snapshot;
 
 use std::{
@@ -20,7 +22,9 @@ use std::{
 
 use bytes::Bytes;
 use duet_protocol::Position;
-use redb::{Database, Durability, ReadTransaction, ReadableDatabase, TableDefinition, WriteTransaction};
+use redb::{
+    Database, Durability, ReadTransaction, ReadableDatabase, Table, TableDefinition, WriteTransaction,
+};
 
 use crate::{
     disk::{Disk, OpenMode},
@@ -31,6 +35,7 @@ use crate::{
 };
 use backend::EngineFile;
 use guard::{GuardedDatabase, guarded};
+use seal::{Tally, seal, unseal};
 pub use snapshot::{ReadySnapshot, SnapshotBuilder, StateSnapshot};
 
 /// Name of a copy that is arriving.
@@ -43,6 +48,7 @@ const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
 const APPLIED: &str = "applied";
 const META: &str = "meta";
+const TALLY: &str = "tally";
 
 /// Why the state store does not go on. All are final.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +122,8 @@ struct Current {
 pub(crate) struct Facts {
     pub applied: Position,
     pub meta: Option<Bytes>,
+    /// Of all rows.
+    pub tally: Tally,
 }
 
 impl StateStore {
@@ -175,21 +183,21 @@ impl StateStore {
     pub fn commit(&self, batch: &Batch) -> Result<(), StateError> {
         let _turn = self.shared.committing.lock().unwrap_or_else(PoisonError::into_inner);
         let database = self.database()?;
-        let before = self.applied();
+        let Facts { applied: before, mut tally, .. } = self.current().facts.clone();
         assert!(batch.applied.lsn >= before.lsn, "the applied position never falls");
         assert!(batch.applied.lsn > before.lsn || batch.applied == before, "one history");
         let write = || {
             if Bug::AppliedApart.planted() {
                 let mut transaction = database.begin_write()?;
                 transaction.set_quick_repair(true);
-                write_facts(&transaction, Facts { applied: batch.applied, meta: None })?;
+                write_facts(&transaction, Facts { applied: batch.applied, meta: None, tally })?;
                 transaction.commit()?;
             }
             let mut transaction = database.begin_write()?;
             let lazy = Bug::CommitNotDurable.planted();
             transaction.set_durability(if lazy { Durability::None } else { Durability::Immediate })?;
             transaction.set_quick_repair(true);
-            write_batch(&transaction, batch)?;
+            write_batch(&transaction, batch, &mut tally)?;
             transaction.commit()?;
             Ok(())
         };
@@ -197,6 +205,7 @@ impl StateStore {
         let mut current = self.shared.current.write().unwrap_or_else(PoisonError::into_inner);
         assert!(Arc::ptr_eq(&current.database, &database), "nobody installs during a commit");
         current.facts.applied = batch.applied;
+        current.facts.tally = tally;
         if batch.meta.is_some() {
             current.facts.meta.clone_from(&batch.meta);
         }
@@ -276,8 +285,8 @@ impl StateReader {
         self.shared.check()?;
         let read = || {
             let rows = self.database.begin_read()?.open_table(ROWS)?;
-            let value = rows.get(key)?.map(|value| Bytes::copy_from_slice(value.value()));
-            Ok(value)
+            let Some(stored) = rows.get(key)? else { return Ok(None) };
+            Ok(Some(Bytes::copy_from_slice(unseal(key, stored.value())?)))
         };
         self.shared.finally("read", read)
     }
@@ -292,8 +301,9 @@ impl StateReader {
             let rows = self.database.begin_read()?.open_table(ROWS)?;
             let mut found = Vec::new();
             for row in rows.range(from_key..)?.take(max) {
-                let (key, value) = row?;
-                found.push((Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value())));
+                let (key, stored) = row?;
+                let value = unseal(key.value(), stored.value())?;
+                found.push((Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value)));
             }
             Ok(found)
         };
@@ -358,31 +368,58 @@ fn open_database(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Cur
 /// What the state says of itself; `None` when it does not.
 fn read_facts(transaction: &ReadTransaction) -> EngineResult<Option<Facts>> {
     let table = transaction.open_table(FACTS)?;
-    let applied = table.get(APPLIED)?.and_then(|bytes| {
-        let mut fields = Fields(bytes.value());
+    let fact = |name: &str| -> EngineResult<Option<Bytes>> {
+        let Some(stored) = table.get(name)? else { return Ok(None) };
+        Ok(Some(Bytes::copy_from_slice(unseal(name.as_bytes(), stored.value())?)))
+    };
+    let applied = fact(APPLIED)?.and_then(|bytes| {
+        let mut fields = Fields(&bytes);
         decode_position(&mut fields).filter(|_| fields.is_done())
     });
-    let meta = table.get(META)?.map(|bytes| Bytes::copy_from_slice(bytes.value()));
-    Ok(applied.map(|applied| Facts { applied, meta }))
+    let tally = fact(TALLY)?.and_then(|bytes| Tally::decode(&bytes));
+    let meta = fact(META)?;
+    Ok(applied.zip(tally).map(|(applied, tally)| Facts { applied, meta, tally }))
 }
 
-fn write_batch(transaction: &WriteTransaction, batch: &Batch) -> EngineResult<()> {
+fn write_batch(transaction: &WriteTransaction, batch: &Batch, tally: &mut Tally) -> EngineResult<()> {
     let mut rows = transaction.open_table(ROWS)?;
     for (key, value) in &batch.puts {
-        rows.insert(key.as_slice(), value.as_ref())?;
+        put_row(&mut rows, key, value, tally)?;
     }
     for key in &batch.deletes {
-        rows.remove(key.as_slice())?;
+        if let Some(gone) = rows.remove(key.as_slice())? {
+            tally.remove(gone.value());
+        }
     }
-    write_facts(transaction, Facts { applied: batch.applied, meta: batch.meta.clone() })
+    drop(rows);
+    write_facts(transaction, Facts { applied: batch.applied, meta: batch.meta.clone(), tally: *tally })
+}
+
+fn put_row(
+    rows: &mut Table<'_, &'static [u8], &'static [u8]>,
+    key: &[u8],
+    value: &[u8],
+    tally: &mut Tally,
+) -> EngineResult<()> {
+    let stored = seal(key, value);
+    if let Some(before) = rows.insert(key, stored.as_slice())? {
+        tally.remove(before.value());
+    }
+    tally.add(&stored);
+    Ok(())
 }
 
 /// Without `meta` the one there is stays.
 fn write_facts(transaction: &WriteTransaction, facts: Facts) -> EngineResult<()> {
     let mut table = transaction.open_table(FACTS)?;
-    table.insert(APPLIED, encode_position(&facts.applied).as_slice())?;
+    let mut write = |name: &str, value: &[u8]| -> EngineResult<()> {
+        table.insert(name, seal(name.as_bytes(), value).as_slice())?;
+        Ok(())
+    };
+    write(APPLIED, &encode_position(&facts.applied))?;
+    write(TALLY, &facts.tally.encode())?;
     if let Some(meta) = facts.meta {
-        table.insert(META, meta.as_ref())?;
+        write(META, &meta)?;
     }
     Ok(())
 }

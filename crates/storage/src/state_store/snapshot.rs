@@ -11,8 +11,8 @@ use duet_protocol::Position;
 use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, WriteTransaction};
 
 use super::{
-    BUILD_CACHE_BYTES, EngineFile, EngineResult, FACTS, Facts, GuardedDatabase, ROWS, StateError, guarded,
-    incoming_path, read_facts, write_facts,
+    BUILD_CACHE_BYTES, EngineFile, EngineResult, FACTS, Facts, GuardedDatabase, ROWS, StateError, Tally,
+    guarded, incoming_path, put_row, read_facts, unseal, write_facts,
 };
 use crate::{
     disk::{Disk, OpenMode},
@@ -26,6 +26,8 @@ pub struct StateSnapshot {
     facts: Facts,
     /// The last key that was given out.
     after: Option<Bytes>,
+    /// Of the rows given out.
+    tally: Tally,
     /// Keeps the file open even when another database takes its place.
     _database: Arc<GuardedDatabase>,
 }
@@ -42,7 +44,7 @@ impl StateSnapshot {
         let rows = transaction.open_table(ROWS)?;
         let facts = read_facts(&transaction)?;
         let facts = facts.ok_or_else(|| redb::Error::Corrupted("no applied position".to_owned()))?;
-        Ok(Self { rows, facts, after: None, _database: database })
+        Ok(Self { rows, facts, after: None, tally: Tally::default(), _database: database })
     }
 
     /// Where it stands.
@@ -58,33 +60,39 @@ impl StateSnapshot {
     /// The next rows, until their bytes reach `max_bytes`; at least one; none at the end.
     ///
     /// # Errors
-    /// See [`StateError`].
+    /// See [`StateError`]. At the end also when not all of the rows were there that were written.
     pub fn next_chunk(&mut self, max_bytes: usize) -> Result<Vec<(Bytes, Bytes)>, StateError> {
         let chunk =
             guarded(|| self.read_chunk(max_bytes)).map_err(|error| StateError::of_engine("read", error))?;
         if let Some((key, _)) = chunk.last() {
             assert!(self.after.as_ref().is_none_or(|after| after < key), "keys rise");
             self.after = Some(key.clone());
+        } else if self.tally != self.facts.tally && !Bug::TallyIgnored.planted() {
+            return Err(StateError::Damaged { reason: "rows are missing, or came back" });
         }
         Ok(chunk)
     }
 
-    fn read_chunk(&self, max_bytes: usize) -> EngineResult<Vec<(Bytes, Bytes)>> {
+    fn read_chunk(&mut self, max_bytes: usize) -> EngineResult<Vec<(Bytes, Bytes)>> {
         let from = self.after.as_deref().unwrap_or_default();
         let mut chunk = Vec::new();
         let mut bytes = 0;
+        let mut tally = self.tally;
         let lost = if Bug::CopyLosesRow.planted() && self.after.is_some() { 2 } else { 0 };
         for row in self.rows.range(from..)?.skip(lost) {
-            let (key, value) = row?;
+            let (key, stored) = row?;
             if self.after.as_deref() == Some(key.value()) {
                 continue;
             }
-            bytes += key.value().len() + value.value().len();
-            chunk.push((Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value())));
+            let value = unseal(key.value(), stored.value())?;
+            tally.add(stored.value());
+            bytes += key.value().len() + value.len();
+            chunk.push((Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value)));
             if bytes >= max_bytes {
                 break;
             }
         }
+        self.tally = tally;
         Ok(chunk)
     }
 }
@@ -95,6 +103,7 @@ pub struct SnapshotBuilder {
     directory: PathBuf,
     transaction: WriteTransaction,
     database: Database,
+    tally: Tally,
 }
 
 impl fmt::Debug for SnapshotBuilder {
@@ -127,7 +136,8 @@ impl SnapshotBuilder {
         };
         let (database, transaction) =
             begin().map_err(|error| StateError::of_engine("begin a copy", error))?;
-        Ok(Self { disk, directory: directory.to_owned(), transaction, database })
+        let tally = Tally::default();
+        Ok(Self { disk, directory: directory.to_owned(), transaction, database, tally })
     }
 
     /// Writes rows of the copy.
@@ -141,7 +151,7 @@ impl SnapshotBuilder {
         let write = || {
             let mut table = self.transaction.open_table(ROWS)?;
             for (key, value) in rows {
-                table.insert(key, value)?;
+                put_row(&mut table, key, value, &mut self.tally)?;
             }
             Ok(())
         };
@@ -153,9 +163,9 @@ impl SnapshotBuilder {
     /// # Errors
     /// See [`StateError`].
     pub fn finish(self, position: Position, meta: Option<Bytes>) -> Result<ReadySnapshot, StateError> {
-        let Self { disk, directory, transaction, database } = self;
+        let Self { disk, directory, transaction, database, tally } = self;
         let end = || {
-            write_facts(&transaction, Facts { applied: position, meta })?;
+            write_facts(&transaction, Facts { applied: position, meta, tally })?;
             transaction.commit()?;
             database.close()?;
             Ok(())

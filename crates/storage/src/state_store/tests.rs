@@ -171,3 +171,63 @@ fn a_file_that_is_no_database_is_damaged_and_named() {
     std::fs::write(&path, good).unwrap();
     StateStore::open(disk, &path, 1 << 20).unwrap();
 }
+
+/// Everything that a start and a copy look at.
+fn read_everything(path: &Path) -> Result<(Facts, Vec<(Bytes, Bytes)>), StateError> {
+    let store = StateStore::open(Arc::new(RealDisk), path, CACHE)?;
+    let mut snapshot = store.snapshot()?;
+    let mut rows = Vec::new();
+    loop {
+        let chunk = snapshot.next_chunk(4096)?;
+        if chunk.is_empty() {
+            return Ok((store.current().facts.clone(), rows));
+        }
+        rows.extend(chunk);
+    }
+}
+
+/// A flipped bit anywhere, or an old block in the place of any, is found, or has changed nothing that counts.
+#[test]
+fn no_damage_of_the_file_is_taken_for_data() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("data.redb");
+    let store = StateStore::open(Arc::new(RealDisk), &path, CACHE).unwrap();
+    store.commit(&batch(1)).unwrap();
+    drop(store);
+    let old = std::fs::read(&path).unwrap();
+    let store = StateStore::open(Arc::new(RealDisk), &path, CACHE).unwrap();
+    (2..=6).for_each(|n| store.commit(&batch(n)).unwrap());
+    drop(store);
+    let whole = std::fs::read(&path).unwrap();
+    let right = read_everything(&path).unwrap();
+    assert_eq!(right.1.len(), rows_after(6).len());
+    let mut dice = Dice(7);
+    let (mut found, mut tried) = (0, 0);
+    let mut judge = |damaged: &[u8]| {
+        std::fs::write(&path, damaged).unwrap();
+        tried += 1;
+        match read_everything(&path) {
+            Err(_) => found += 1,
+            Ok((facts, rows)) => {
+                assert_eq!((facts.applied, &facts.meta), (right.0.applied, &right.0.meta));
+                assert_eq!(rows, right.1);
+            }
+        }
+    };
+    // Where a row or a fact lies, and here and there.
+    let used: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] != 0).collect();
+    for at in used.iter().step_by(used.len() / 400 + 1) {
+        let mut damaged = whole.clone();
+        damaged[*at] ^= 1 << (dice.throw() % 8);
+        judge(&damaged);
+    }
+    for block in (0..old.len()).step_by(4096) {
+        let end = (block + 4096).min(old.len());
+        if old[block..end] != whole[block..end] {
+            let mut damaged = whole.clone();
+            damaged[block..end].copy_from_slice(&old[block..end]);
+            judge(&damaged);
+        }
+    }
+    assert!(tried > 200 && found > tried / 4, "{found} of {tried}: the damage must meet something");
+}
