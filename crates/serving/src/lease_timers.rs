@@ -20,6 +20,8 @@ const REVOCATIONS_PER_TICK: usize = 500;
 
 #[derive(Clone, Copy, Debug)]
 struct Timer {
+    /// When its time began.
+    since: Instant,
     deadline: Instant,
     /// Its revocation has been proposed: too late to renew.
     revoking: bool,
@@ -27,7 +29,7 @@ struct Timer {
 
 impl Timer {
     fn full(ttl: i64, now: Instant) -> Timer {
-        Timer { deadline: now.after(seconds(ttl)), revoking: false }
+        Timer { since: now, deadline: now.after(seconds(ttl)), revoking: false }
     }
 }
 
@@ -55,13 +57,14 @@ impl LeaseTimers {
         }
     }
 
-    /// Forgives time in which no client could renew its lease: nothing ran, or nothing was served.
+    /// Forgives time in which no client could renew its lease: nothing ran, or nothing was served. Not to a lease that began
+    /// only afterwards.
     fn forgive(&mut self, now: Instant) {
         let late = self.last_tick.map_or(Duration::ZERO, |last| now.since(last));
         if late > LATE {
             let forgiven = late.saturating_sub(LEASE_TICK);
             for timer in self.by_lease.values_mut() {
-                timer.deadline = timer.deadline.after(forgiven);
+                timer.deadline = timer.deadline.after(forgiven.min(now.since(timer.since)));
             }
         }
         self.last_tick = Some(now);
@@ -178,6 +181,14 @@ mod tests {
         let mut timers = LeaseTimers::default();
         assert_eq!(ticks(&mut timers, &[(7, 5)], 10..=12), []);
         assert!(timers.renew(7, 5, at(112)));
+    }
+
+    #[test]
+    fn a_lease_granted_right_after_such_a_time_gets_none_of_it() {
+        let mut timers = LeaseTimers::default();
+        assert_eq!(ticks(&mut timers, &[], 10..=12), []);
+        assert_eq!(timers.left(7, 5, at(112)), Duration::from_secs(5));
+        assert_eq!(ticks(&mut timers, &[(7, 5)], 112..=120), [(117, 7)]);
     }
 
     #[test]
