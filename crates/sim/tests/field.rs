@@ -373,3 +373,24 @@ fn the_line_between_a_and_b_is_cut_and_one_goes_on() {
         }
     }
 }
+
+/// The tail is of the primary that died, the other one shut down before it had written as much: whatever the LSNs say, the
+/// histories differ.
+#[test]
+fn a_primary_died_with_writes_that_nobody_has_and_its_successor_shut_down_at_once() {
+    for seed in SEEDS {
+        let mut world = pair(seed);
+        everything_cut(&mut world, false);
+        world.write_many(A, 40);
+        world.run_for(20 * MILLI);
+        world.crash(A, true);
+        everything_uncut(&mut world);
+        serving(&mut world, B);
+        written(&mut world, B);
+        stopped(&mut world, B);
+        world.start(A);
+        waits_because(&mut world, A, "different history");
+        world.start(B);
+        whole(&mut world);
+    }
+}

@@ -1,6 +1,6 @@
 //! A few hundred seeds of the simulation, and that a seed is a run: the same events, to the bit.
 
-use duet_sim::simulate::{Mark, Marks, Record, SECOND, Time, replay, run};
+use duet_sim::simulate::{Mark, Marks, Record, SECOND, Time, replay, run, run_traced};
 
 /// Simulated seconds under faults in each run.
 const SAFETY: Time = 20 * SECOND;
@@ -40,6 +40,13 @@ fn assert_deep(marks: &Marks) {
         Mark::SyncLoss,
         Mark::LeaseRead,
         Mark::Unknown,
+        Mark::LeaseExpired,
+        Mark::LeaseRenewed,
+        Mark::WatchMoved,
+        Mark::WatchCompacted,
+        Mark::WatchOverrun,
+        Mark::WatchProgress,
+        Mark::OrderFound,
         Mark::Converged,
     ] {
         assert!(marks.count(mark) > 0, "never reached: {}", mark.words());
@@ -59,10 +66,11 @@ fn odd_seeds_keep_every_promise_and_converge() {
 #[test]
 fn a_seed_is_a_run() {
     for seed in [3, 14, 159] {
-        let [one, two] = [run(seed, SAFETY), run(seed, SAFETY)];
+        let [one, two] = [run_traced(seed, SAFETY), run_traced(seed, SAFETY)];
         assert_eq!(one.digest, two.digest, "seed {seed} differs from itself");
-        assert_eq!(one.simulated, two.simulated);
-        assert_eq!(one.written, two.written);
+        assert!(one.trace.len() > 1_000 && one.trace == two.trace, "seed {seed}: other events");
+        assert_eq!(one.record.to_text(), two.record.to_text());
+        assert_eq!((one.simulated, one.written), (two.simulated, two.written));
     }
     assert_ne!(run(3, SAFETY).digest, run(4, SAFETY).digest, "two seeds are two runs");
 }

@@ -1,16 +1,21 @@
 //! Clients that write to whoever takes it and read from whoever may answer, and what became of each operation.
 
+use std::hash::Hash;
+
 use bytes::Bytes;
-use duet_mvcc::{Applied, RangeRequest, Store};
+use duet_checkers::{Answer, Request};
+use duet_mvcc::{Applied, Command, Response, Store};
 use duet_protocol::{ApplianceId, Entry, Lsn};
 
 use super::clock::{MICRO, MILLI, SECOND, Time};
 use super::event::Event;
 use super::machine::{OperationId, Work};
 use super::marks::Mark;
+use super::operation::{Operation, Outcome};
 use super::random::Random;
 use super::schedule::{Scheduled, Step};
-use super::workload;
+use super::translate;
+use super::workload::{self, Scene};
 use super::world::World;
 
 /// One client: a closed loop.
@@ -24,32 +29,10 @@ pub(crate) struct Client {
     turn: u64,
 }
 
-/// What became of an operation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Outcome {
-    Open,
-    Acknowledged,
-    /// Never done, never to be done.
-    Refused,
-    /// The client was told at this time that nobody knows.
-    Unknown(Time),
-}
-
-/// One operation.
-#[derive(Debug)]
-pub(crate) struct Operation {
-    client: Option<usize>,
-    turn: u64,
-    target: ApplianceId,
-    /// What it does follows from this.
-    dice: u64,
-    outcome: Outcome,
-    /// Where it is in the true history.
-    lsn: Option<Lsn>,
-}
-
 /// From a client to an appliance.
 const WAY: (Time, Time) = (20 * MICRO, 500 * MICRO);
+/// Leases that are used: the latest.
+const LEASES_IN_USE: usize = 4;
 /// When a client gives up waiting.
 const PATIENCE: (Time, Time) = (SECOND, 5 * SECOND);
 
@@ -97,17 +80,49 @@ impl World {
         let mut operations = Vec::new();
         for number in 0..count {
             operations.push(self.operations.len() as OperationId);
-            let (outcome, dice) = (Outcome::Open, dice ^ number);
-            self.operations.push(Operation { client, turn, target, dice, outcome, lsn: None });
+            let dice = dice ^ number;
+            self.add_operation(client, turn, target, dice);
         }
         let arrives = Event::ClientArrives { id: target, operations: operations.clone(), read };
         self.schedule(way, arrives);
         operations
     }
 
+    fn add_operation(&mut self, client: Option<usize>, turn: u64, target: ApplianceId, dice: u64) {
+        self.operations.push(Operation {
+            client,
+            turn,
+            target,
+            dice,
+            outcome: Outcome::Open,
+            lsn: None,
+            invoked: self.now,
+            request: None,
+            answer: None,
+            settled: 0,
+            clock: None,
+        });
+    }
+
+    /// The lease clock of an appliance wants to end a lease.
+    pub(crate) fn operation_of_clock(&mut self, id: ApplianceId, life: u64, lease: i64) -> OperationId {
+        let number = self.operations.len() as OperationId;
+        self.add_operation(None, 0, id, 0);
+        self.operation_mut(number).clock = Some((id, life, lease));
+        number
+    }
+
     /// A test's own request.
     fn request_now(&mut self, target: ApplianceId, count: Option<u64>) -> Vec<OperationId> {
-        let (way, dice) = (self.random.within(WAY), self.random.bits());
+        let way = self.random.within(WAY);
+        let dice = loop {
+            let dice = self.random.bits();
+            let look = workload::draw_look(&mut Random::new(dice), self.scene());
+            // A test that reads wants to know whether the appliance serves.
+            if count.is_some() || matches!(look, workload::Look::Read(_)) {
+                break dice;
+            }
+        };
         self.request(None, target, count, way, dice)
     }
 
@@ -164,15 +179,23 @@ impl World {
     }
 
     fn settle(&mut self, operation: OperationId, outcome: Outcome) {
+        let now = self.now;
         let entry = self.operation_mut(operation);
         if entry.outcome != Outcome::Open {
             return;
         }
         entry.outcome = outcome;
+        entry.settled = now;
+        let revision = entry.answer.as_ref().map(Answer::revision);
+        (now, operation, outcome == Outcome::Acknowledged, revision).hash(&mut self.events);
+        let entry = self.operation_mut(operation);
+        if let Some((id, life, lease)) = entry.clock {
+            return self.clock_told(id, life, lease, outcome == Outcome::Acknowledged);
+        }
         let (client, turn, target) = (entry.client, entry.turn, entry.target);
         let Some(index) = client else { return };
         let think = self.client_plan.within(self.options.think);
-        let client = &mut self.clients[index];
+        let Some(client) = self.clients.get_mut(index) else { return };
         if client.turn != turn || client.waits_for == 0 {
             return;
         }
@@ -196,13 +219,26 @@ impl World {
         self.settle(operation, Outcome::Unknown(now));
     }
 
-    pub(crate) fn tell_acknowledged(&mut self, operation: OperationId, entry: &Entry) {
+    pub(crate) fn tell_acknowledged(
+        &mut self,
+        id: ApplianceId,
+        operation: OperationId,
+        entry: &Entry,
+        applied: &Applied,
+    ) {
         if self.operation_mut(operation).lsn != Some(entry.lsn) {
             return self
                 .violate(format!("operation {operation} is acknowledged at the wrong LSN {}", entry.lsn));
         }
         self.oracle.on_acknowledged(entry.lsn);
         self.acknowledgements.push(self.now);
+        let told = self.operation_mut(operation);
+        told.answer = translate::answer(applied);
+        let invoked = told.invoked;
+        if let Ok(Response::LeaseGrant { id: lease, ttl }) = applied.result {
+            self.leases.renewed(lease, ttl, invoked);
+            self.granted_now(id, lease, ttl);
+        }
         self.settle(operation, Outcome::Acknowledged);
     }
 
@@ -211,19 +247,68 @@ impl World {
         self.settle(operation, Outcome::Acknowledged);
     }
 
+    /// What an operation asks and what it would be told, for a reader who does not know yet whether it may be told.
+    pub(crate) fn prepare(&mut self, operation: OperationId, request: Request, answer: Answer) {
+        let entry = self.operation_mut(operation);
+        (entry.request, entry.answer) = (Some(request), Some(answer));
+    }
+
+    /// The client of a renewal that was prepared is told.
+    pub(crate) fn tell_renewed(&mut self, operation: OperationId) {
+        let entry = self.operation_mut(operation);
+        if let (Some(Request::KeepAlive { lease }), Some(Answer::Lease { ttl: Some(ttl), .. })) =
+            (&entry.request, &entry.answer)
+        {
+            let (lease, ttl, invoked) = (*lease, *ttl, entry.invoked);
+            self.leases.renewed(lease, ttl, invoked);
+        }
+    }
+
+    /// What a request that writes nothing asks.
+    pub(crate) fn look(&mut self, operation: OperationId) -> workload::Look {
+        let mut random = Random::new(self.operation_mut(operation).dice);
+        workload::draw_look(&mut random, self.scene())
+    }
+
+    fn scene(&self) -> Scene<'_> {
+        let latest = self.granted.len().saturating_sub(LEASES_IN_USE);
+        Scene {
+            revision: self.oracle.reference.revision(),
+            leases: &self.granted[latest..],
+            grants: self.options.leases,
+            compacts: self.options.compaction,
+        }
+    }
+
     /// The command of a write.
     pub(crate) fn command(&mut self, operation: OperationId) -> Bytes {
-        let revision = self.oracle.reference.revision();
-        let mut random = Random::new(self.operation_mut(operation).dice);
-        workload::encode(operation, &workload::draw(&mut random, operation, revision))
+        let entry = self.operation_mut(operation);
+        let (clock, dice) = (entry.clock, entry.dice);
+        let command = clock.map_or_else(
+            || workload::draw(&mut Random::new(dice), operation, self.scene()),
+            |(_, _, lease)| Command::LeaseRevoke { id: lease },
+        );
+        if let Command::LeaseGrant { id, .. } = command {
+            self.granted.push(id);
+        }
+        if self.is_recorded() {
+            self.operation_mut(operation).request = translate::request(&command);
+        }
+        workload::encode(operation, &command)
     }
 
     /// An entry is applied somewhere.
     pub(crate) fn on_entry_applied(&mut self, id: ApplianceId, entry: &Entry, outcome: &Applied) {
-        match self.oracle.on_applied(id, entry, outcome) {
-            Ok(true) => self.on_first_applied(workload::operation_of(entry), entry.lsn),
-            Ok(false) => {}
-            Err(breach) => self.violate(breach),
+        let first = match self.oracle.on_applied(id, entry, outcome) {
+            Ok(first) => first,
+            Err(breach) => return self.violate(breach),
+        };
+        let life = self.machines.get(id).process.as_ref().map_or(0, |process| process.applied_life);
+        if self.is_recorded() {
+            self.recorder.on_applied(id, life, entry, outcome, first);
+        }
+        if first {
+            self.on_first_applied(workload::operation_of(entry), entry.lsn);
         }
     }
 
@@ -240,19 +325,6 @@ impl World {
                 self.violate(format!("data: {id} holds another state than the history gives: {digests:?}"));
             }
         }
-    }
-
-    /// What a read of the operation's key gives now.
-    pub(crate) fn answer(&mut self, id: ApplianceId, operation: OperationId) {
-        let key = workload::any_key(&mut Random::new(self.operation_mut(operation).dice));
-        let request = RangeRequest { key, ..RangeRequest::default() };
-        let Some(process) = &self.machines.get(id).process else { return };
-        let verdict = match process.state.store.range(&request) {
-            Ok(answer) => self.oracle.check_answer(id, &request, &answer),
-            Err(error) if self.machines.get(id).suspect => return self.fail(id, &error.to_string()),
-            Err(error) => Err(format!("data: {id} cannot read: {error}")),
-        };
-        self.require(verdict);
     }
 
     /// A command enters the true history.
@@ -277,8 +349,5 @@ impl World {
     /// No client begins anything any more.
     pub(crate) fn dismiss_clients(&mut self) {
         self.clients.clear();
-        for operation in &mut self.operations {
-            operation.client = None;
-        }
     }
 }

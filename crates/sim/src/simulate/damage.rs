@@ -7,7 +7,7 @@
 use duet_protocol::ApplianceId;
 
 use super::clock::{SECOND, Time};
-use super::disk::Mishap;
+use super::disk::{Files, Mishap};
 use super::event::Event;
 use super::marks::Mark;
 use super::random::Random;
@@ -33,23 +33,32 @@ impl World {
         self.machines.get(id).disk.set_capacity(None);
     }
 
-    /// The next write to the log goes wrong, or a bit of it is flipped now.
-    pub(crate) fn damage(&mut self, id: ApplianceId, mishap: Option<Mishap>, dice: &mut Random) -> bool {
+    /// The next write to some files goes wrong.
+    pub(crate) fn arm(&mut self, id: ApplianceId, mishap: Mishap, dice: &mut Random) -> bool {
+        let may = self.may_be_damaged(id);
+        if may {
+            let machine = self.machines.get_mut(id);
+            machine.suspect = true;
+            machine.disk.arm(mishap, dice);
+        }
+        may
+    }
+
+    /// A bit is flipped now.
+    pub(crate) fn flip_bit(&mut self, id: ApplianceId, files: Files, dice: &mut Random) -> bool {
+        let may = self.may_be_damaged(id);
+        if may {
+            self.machines.get_mut(id).suspect = true;
+        }
+        may && self.machines.get(id).disk.flip_bit(files, dice)
+    }
+
+    /// Whether the pair stands the loss of this disk.
+    fn may_be_damaged(&self, id: ApplianceId) -> bool {
         let harmed = ApplianceId::ALL.into_iter().any(|id| self.is_harmed(id));
         // Without disk and witness nobody can say who went on last: a person decides then.
         let harmed = harmed || self.record().is_none();
-        if harmed || self.is_only_copy(id) || self.machines.get(id).held_down {
-            return false;
-        }
-        let machine = self.machines.get_mut(id);
-        machine.suspect = true;
-        match mishap {
-            Some(mishap) => {
-                machine.disk.arm(mishap, dice);
-                true
-            }
-            None => machine.disk.flip_bit(dice),
-        }
+        !harmed && !self.is_only_copy(id) && !self.machines.get(id).held_down
     }
 
     /// Whether the disk has lost something, or is about to.

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::random::Random;
 use bytes::Content;
 use damage::Armed;
-pub use damage::Mishap;
+pub use damage::{Files, Mishap};
 
 /// A disk. Clones share it.
 #[derive(Clone, Debug)]

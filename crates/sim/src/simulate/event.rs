@@ -3,10 +3,11 @@
 use duet_protocol::{ApplianceId, Input, Lsn};
 
 use super::clock::Time;
+use super::hub::WatcherId;
 use super::link::Packet;
 use super::machine::OperationId;
 use super::schedule::Step;
-use super::witness::{Answer, Request};
+use super::witness::{Answer, Request, Version};
 use super::world::World;
 
 /// Something that will happen.
@@ -29,7 +30,7 @@ pub(crate) enum Event {
     Cut { from: ApplianceId },
     Uncut { from: ApplianceId },
     WitnessArrival(Box<Request>),
-    WitnessAnswer { to: ApplianceId, life: u64, ticket: u64, answer: Box<Answer> },
+    WitnessAnswer { to: ApplianceId, life: u64, ticket: u64, answer: Box<(Answer, Option<(u64, Version)>)> },
     WitnessBack { id: Option<ApplianceId> },
     WitnessQuick,
     DiskQuick { id: ApplianceId },
@@ -38,6 +39,11 @@ pub(crate) enum Event {
     ClientActs { client: usize },
     ClientArrives { id: ApplianceId, operations: Vec<OperationId>, read: bool },
     ReadChecked { id: ApplianceId, life: u64, operation: OperationId, begun: Time, floor: Lsn, lsn: Lsn },
+    WatcherActs { watcher: WatcherId },
+    WatchArrives { watcher: WatcherId, attempt: u64, id: ApplianceId },
+    Told { id: ApplianceId, life: u64 },
+    StreamTurn { watcher: WatcherId, id: ApplianceId, life: u64 },
+    LeaseTick { id: ApplianceId, life: u64 },
     ClientGivesUp { client: usize, turn: u64 },
     Fault,
     Step(Step),
@@ -129,6 +135,11 @@ impl World {
             Event::ReadChecked { id, life, operation, begun, floor, lsn } => {
                 self.on_read_checked(id, life, operation, (begun, floor, lsn));
             }
+            Event::WatcherActs { watcher } => self.on_watcher(watcher),
+            Event::WatchArrives { watcher, attempt, id } => self.on_watch_arrival(watcher, attempt, id),
+            Event::Told { id, life } => self.on_told(id, life),
+            Event::StreamTurn { watcher, id, life } => self.on_stream_turn(watcher, id, life),
+            Event::LeaseTick { id, life } => self.on_lease_tick(id, life),
             Event::ClientGivesUp { client, turn } => self.on_client_gives_up(client, turn),
             Event::Fault => self.on_fault(),
             Event::Step(step) => self.perform(step),

@@ -3,7 +3,7 @@
 use duet_protocol::{ApplianceId, RoleName};
 
 use super::clock::{MILLI, SECOND, Time};
-use super::disk::Mishap;
+use super::disk::{Files, Mishap};
 use super::event::Event;
 use super::options::Fault;
 use super::random::Random;
@@ -16,6 +16,9 @@ impl World {
         self.faulting = true;
         self.restarts = true;
         if self.is_drawn {
+            for watcher in 0..self.watchers.len() {
+                self.schedule(MILLI, Event::WatcherActs { watcher });
+            }
             let first = self.plan.spread(self.options.fault_every);
             self.schedule(first, Event::Fault);
         }
@@ -51,6 +54,7 @@ impl World {
             Step::Read { target, way, dice } => {
                 self.request(None, target, None, way, dice);
             }
+            Step::Watch { watcher, target, dice } => self.watch(watcher, target, dice),
         }
     }
 
@@ -130,10 +134,15 @@ impl World {
                 self.machines.get(id).disk.arm(Mishap::FailSync, dice);
             }
             Fault::DiskFull => self.fill_disk(id, dice.below(128 << 10), lasts),
-            Fault::DroppedWrite => return self.damage(id, Some(Mishap::DropWrite), dice),
-            Fault::TornWrite => return self.damage(id, Some(Mishap::TearWrite), dice),
-            Fault::MisdirectedWrite => return self.damage(id, Some(Mishap::MisdirectWrite), dice),
-            Fault::FlippedBit => return self.damage(id, None, dice),
+            Fault::DroppedWrite => return self.arm(id, Mishap::DropWrite(Files::Log), dice),
+            Fault::TornWrite => return self.arm(id, Mishap::TearWrite(Files::Log), dice),
+            Fault::MisdirectedWrite => return self.arm(id, Mishap::MisdirectWrite(Files::Log), dice),
+            Fault::FlippedBit => return self.flip_bit(id, Files::Log, dice),
+            Fault::StateDropped => return self.arm(id, Mishap::DropWrite(Files::State), dice),
+            Fault::StateTorn => return self.arm(id, Mishap::TearWrite(Files::State), dice),
+            Fault::StateMisdirected => return self.arm(id, Mishap::MisdirectWrite(Files::State), dice),
+            Fault::StateFlipped => return self.flip_bit(id, Files::State, dice),
+            Fault::WitnessSetBack => return self.set_witness_back_harmlessly(dice),
         }
         runs
     }
@@ -186,6 +195,34 @@ impl World {
         self.witness.record.take().is_some()
     }
 
+    /// The witness holds again what it held as its record number `index`.
+    pub fn set_witness_back(&mut self, index: usize) {
+        self.note(|| format!("the witness is set back to its record number {index}"));
+        self.witness.healthy_since = None;
+        self.witness.set_back(self.now, index);
+    }
+
+    /// As far as docs/protocol.md calls it harmless: both appliances hold the newest configuration, so an older one at the
+    /// witness entitles nobody; and the witness held it too: nobody is about to hear that it made a newer one.
+    fn set_witness_back_harmlessly(&mut self, dice: &mut Random) -> bool {
+        let newest = self.newest();
+        let knows = |id| {
+            let own = self.own(id);
+            own.conf == newest && own.tent.is_none() && !self.is_harmed(id)
+        };
+        let undecided = |id| self.status(id).is_some_and(|status| status.pending.is_some());
+        if !ApplianceId::ALL.into_iter().all(knows) || ApplianceId::ALL.into_iter().any(undecided) {
+            return false;
+        }
+        if self.record().is_none_or(|record| record.conf != newest) {
+            return false;
+        }
+        let last = self.witness.history.len() - 1;
+        let back = usize::try_from(dice.spread((1, 50))).unwrap_or(1);
+        self.set_witness_back(last.saturating_sub(back));
+        true
+    }
+
     /// The witness cannot be reached, by one appliance or by any.
     pub fn witness_lost(&mut self, id: Option<ApplianceId>) {
         self.note(|| {
@@ -227,6 +264,7 @@ impl World {
         self.message_filter = None;
         self.witness_filter = None;
         self.witness_late = false;
+        self.hurry_watchers();
         self.witness_back(None);
         for id in ApplianceId::ALL {
             self.witness_back(Some(id));

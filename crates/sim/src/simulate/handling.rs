@@ -43,8 +43,20 @@ impl World {
         if process.stalled_until == Some(now) {
             process.stalled_until = None;
             process.frozen = false;
+            for event in std::mem::take(&mut process.held) {
+                self.schedule(0, event);
+            }
             self.input(id, Input::Tick);
         }
+    }
+
+    /// Whether the process stands still; then the event comes when it goes on.
+    pub(crate) fn is_held(&mut self, id: ApplianceId, life: u64, event: Event) -> bool {
+        let Some(process) = self.process_of_mut(id, life).filter(|process| process.frozen) else {
+            return false;
+        };
+        process.held.push(event);
+        true
     }
 
     /// Its fsyncs take this long, for a while.

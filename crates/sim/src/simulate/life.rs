@@ -4,9 +4,11 @@
 use std::collections::VecDeque;
 
 use duet_protocol::{Appliance, ApplianceId, Input, OwnState, Position, ReadPermit, RecoveredLog};
+use duet_serving::{LeaseTimers, RingLimits};
 
 use super::clock::{Clock, SECOND};
 use super::event::Event;
+use super::hub::Hub;
 use super::kept::Kept;
 use super::machine::{Process, Work};
 use super::marks::Mark;
@@ -93,6 +95,8 @@ impl World {
     fn begin_process(&mut self, id: ApplianceId, storage: Storage, state: StateMachine, found: Found) {
         self.lives += 1;
         let (life, time) = (self.lives, self.now);
+        let ring =
+            RingLimits { batches: self.options.ring, bytes: 1 << 20, pulled: self.options.ring.min(64) };
         let machine = self.machines.get_mut(id);
         let now = machine.clock.read(time);
         let log = RecoveredLog { base: found.log.base, stamps: found.log.stamps };
@@ -106,11 +110,13 @@ impl World {
             core,
             inbox: VecDeque::new(),
             apply_target: state.applied.lsn,
+            hub: Hub::new(state.store.revision(), ring),
             storage,
             state,
             saving: None,
             stalled_until: None,
             frozen: false,
+            held: Vec::new(),
             permit: ReadPermit::No,
             writers: std::collections::BTreeMap::new(),
             proposing: Vec::new(),
@@ -119,6 +125,11 @@ impl World {
             copy: None,
             sending_copy: None,
             tick_at: None,
+            promotions: 0,
+            witness_known: None,
+            timers: LeaseTimers::default(),
+            untold: VecDeque::new(),
+            applied_life: life,
             leaving_since: None,
         });
         machine.suspect = machine.is_doubtful();
@@ -127,6 +138,7 @@ impl World {
         self.check_state(id);
         let checkpoint = self.random.within(self.options.checkpoint);
         self.schedule(checkpoint, Event::CheckpointDue { id, life });
+        self.schedule(0, Event::LeaseTick { id, life });
         self.input(id, Input::Tick);
     }
 
@@ -191,7 +203,7 @@ impl World {
         let machine = self.machines.get_mut(id);
         let Some(process) = machine.process.take() else { return };
         machine.last_written = process.status.last.lsn;
-        let Process { storage, state, writers, proposing, inbox, .. } = process;
+        let Process { life, storage, state, writers, proposing, inbox, .. } = process;
         if end == End::Finished {
             drop((state, storage));
             machine.disk.kill();
@@ -212,6 +224,7 @@ impl World {
                 }
             }
         }
+        self.streams_broken(id, life);
         let power = end == End::PowerCut;
         if power && self.random.chance(500) {
             // Another boot, another clock.

@@ -3,13 +3,17 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use duet_protocol::{Appliance, Epoch, Input, Lsn, OwnState, Position, ReadPermit, Status};
+use duet_serving::{AppliedBatch, LeaseTimers};
 use duet_storage::ReadySnapshot;
 
 use super::clock::{Clock, Time};
 use super::disk::SimDisk;
+use super::event::Event;
+use super::hub::Hub;
 use super::kept::Kept;
 use super::state::{Rows, StateMachine};
 use super::storage::Storage;
+use super::witness::Version;
 
 /// A client's operation.
 pub type OperationId = u64;
@@ -46,6 +50,8 @@ pub struct Process {
     pub stalled_until: Option<Time>,
     /// All of the process stands still, the readers too.
     pub frozen: bool,
+    /// What comes when it goes on.
+    pub held: Vec<Event>,
     pub permit: ReadPermit,
     /// Whose write waits for which entry.
     pub writers: BTreeMap<Lsn, OperationId>,
@@ -60,6 +66,17 @@ pub struct Process {
     /// Of which connection a copy is being sent.
     pub sending_copy: Option<u64>,
     pub tick_at: Option<Time>,
+    /// How often it has become primary.
+    pub promotions: u64,
+    /// When leases run out, while it is primary.
+    pub timers: LeaseTimers,
+    pub hub: Hub,
+    /// Revision and version of the witness's record as last read or written.
+    pub witness_known: Option<(u64, Version)>,
+    /// Applied, and not told to the watches yet.
+    pub untold: VecDeque<AppliedBatch>,
+    /// Another one with each copy that is installed: within it one entry is applied after the other.
+    pub applied_life: u64,
     /// Since when it shuts down softly, and what was committed then.
     pub leaving_since: Option<(Time, Lsn)>,
 }

@@ -31,6 +31,12 @@ impl World {
             self.note(|| format!("{id} is primary of {}", after.own.conf));
             self.mark_begin(before, &after);
         }
+        if before.role != RoleName::Primary
+            && after.role == RoleName::Primary
+            && let Some(process) = &mut self.machines.get_mut(id).process
+        {
+            process.promotions += 1;
+        }
         self.mark_changes(id, before, &after);
         self.check_roles(id, &after);
         if !saving {

@@ -45,10 +45,15 @@ faults! {
     Flapping = "flapping link",
     FailingSync = "failing fsync",
     DiskFull = "disk full",
-    DroppedWrite = "dropped write",
-    TornWrite = "torn write that was acknowledged",
-    MisdirectedWrite = "misdirected write",
-    FlippedBit = "flipped bit",
+    DroppedWrite = "log: dropped write",
+    TornWrite = "log: torn write that was acknowledged",
+    MisdirectedWrite = "log: misdirected write",
+    FlippedBit = "log: flipped bit",
+    StateDropped = "state store: dropped write",
+    StateTorn = "state store: torn write that was acknowledged",
+    StateMisdirected = "state store: misdirected write",
+    StateFlipped = "state store: flipped bit",
+    WitnessSetBack = "witness set back to an old copy while both hold the newest configuration",
 }
 
 impl Fault {
@@ -116,6 +121,16 @@ pub struct Options {
     pub retain: Option<u64>,
     /// Durable entries that are kept in memory.
     pub tail: usize,
+    /// Clients grant, use and renew leases.
+    pub leases: bool,
+    /// Clients compact the history.
+    pub compaction: bool,
+    /// How many clients watch.
+    pub watchers: usize,
+    /// Batches of recent events that are kept for watches.
+    pub ring: usize,
+    /// Events of the history that a watch reads at once.
+    pub watch_piece: usize,
     /// How long the safety phase lasts.
     pub safety: Time,
 }
@@ -145,6 +160,11 @@ impl Options {
             segment_bytes: 256 << 10,
             retain: None,
             tail: 64,
+            leases: false,
+            compaction: true,
+            watchers: 0,
+            ring: 64,
+            watch_piece: 1000,
             safety: 0,
         }
     }
@@ -211,6 +231,11 @@ impl Options {
         options.segment_bytes = random.pick(&[16 << 10, 64 << 10, 256 << 10]);
         options.retain = Some(random.pick(&[20, 200, 1000]));
         options.tail = random.pick(&[2, 20, 400]);
+        options.leases = random.chance(700);
+        options.compaction = random.chance(700);
+        options.watchers = usize::try_from(random.within((0, 3))).expect("a few watchers");
+        options.ring = random.pick(&[1, 4, 64, 8192]);
+        options.watch_piece = random.pick(&[1, 7, 1000]);
         options.safety = safety;
         options
     }

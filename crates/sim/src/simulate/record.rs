@@ -71,6 +71,7 @@ mod tests {
         let steps = Fault::ALL.iter().copied().map(fault).chain([
             Step::Write { target: ApplianceId::A, count: 3, way: 7, dice: 9 },
             Step::Read { target: ApplianceId::B, way: 1, dice: 2 },
+            Step::Watch { watcher: 2, target: ApplianceId::A, dice: 3 },
         ]);
         let schedule = steps.zip(10..).map(|(step, at)| Scheduled { at, step }).collect();
         let failure = Some("S4: two words".to_owned());

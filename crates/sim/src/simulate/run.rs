@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use duet_checkers::Quiet;
 use duet_protocol::{ApplianceId, RoleName};
 
 use super::clock::{MILLI, SECOND, Time};
@@ -10,6 +11,7 @@ use super::marks::{Mark, Marks};
 use super::options::{Fault, Options};
 use super::random::Random;
 use super::record::Record;
+use super::workload::MOST_TTL;
 use super::world::World;
 
 /// What came of a run.
@@ -37,6 +39,10 @@ pub struct Outcome {
 
 /// Within this time after everything was healed the pair must have converged.
 const CONVERGENCE: Time = 40 * SECOND;
+
+/// Then nobody renews a lease any more, and after this time all are gone: a longest time to live, and as long again as the
+/// checkers allow beyond that.
+const LEASES_END: Time = (MOST_TTL + 11) * SECOND;
 
 /// The run of a seed, with `safety` of simulated time under faults.
 pub fn run(seed: u64, safety: Time) -> Outcome {
@@ -122,8 +128,8 @@ fn liveness_phase(world: &mut World) {
         }
     }
     world.marks.reach(Mark::Converged);
+    let since = world.now;
     world.dismiss_clients();
-    world.run_for(6 * SECOND);
     let Some(primary) = world.primary() else {
         return world.violate("liveness: a converged pair has no primary".into());
     };
@@ -135,9 +141,16 @@ fn liveness_phase(world: &mut World) {
         let report = world.report();
         world.violate(format!("liveness: a converged pair does not serve: {report}"));
     }
+    world.run_for(LEASES_END);
     world.check_equal();
     for id in ApplianceId::ALL {
         world.check_state(id);
+    }
+    world.check_no_lease();
+    world.check_watchers();
+    world.report_data();
+    if world.violation.is_none() {
+        world.judge(Quiet { since, until: world.now });
     }
 }
 

@@ -44,6 +44,15 @@ pub enum Step {
         /// What is read follows from this.
         dice: u64,
     },
+    /// A watcher gives up its watch and begins another, or goes on elsewhere.
+    Watch {
+        /// Which.
+        watcher: usize,
+        /// Who is asked first.
+        target: ApplianceId,
+        /// What is watched, and from where on, follows from this.
+        dice: u64,
+    },
 }
 
 /// A step and its moment.
@@ -62,6 +71,7 @@ impl fmt::Display for Scheduled {
             Step::Fault { fault, id, lasts, dice } => write!(f, "{at} fault {fault:?} {id} {lasts} {dice}"),
             Step::Write { target, count, way, dice } => write!(f, "{at} write {target} {count} {way} {dice}"),
             Step::Read { target, way, dice } => write!(f, "{at} read {target} {way} {dice}"),
+            Step::Watch { watcher, target, dice } => write!(f, "{at} watch {target} {watcher} {dice}"),
         }
     }
 }
@@ -90,6 +100,10 @@ impl FromStr for Scheduled {
             }
             [at, "read", target, way, dice] => {
                 (at, Step::Read { target: appliance(target)?, way: number(way)?, dice: number(dice)? })
+            }
+            [at, "watch", target, watcher, dice] => {
+                let watcher = usize::try_from(number(watcher)?).map_err(|_| format!("no watcher: {line}"))?;
+                (at, Step::Watch { watcher, target: appliance(target)?, dice: number(dice)? })
             }
             _ => return Err(format!("not a step: {line}")),
         };

@@ -12,9 +12,6 @@ use super::storage::{Failure, words};
 /// Keys visited in one step of a compaction.
 const COMPACT_KEYS: usize = 8;
 
-/// Rows that are read at once.
-const CHUNK_ROWS: usize = 256;
-
 /// Bytes of rows of a copy that are read at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -45,12 +42,7 @@ impl RevisionSource for History {
 
     fn scan(&self, from: Revision, max: usize) -> Result<Vec<(Revision, Bytes)>, SourceError> {
         let rows = self.0.scan(&from.to_key(), max).map_err(|error| SourceError::new(error.to_string()))?;
-        rows.into_iter()
-            .map(|(key, value)| match Revision::from_key(&key) {
-                Some(revision) => Ok((revision, value)),
-                None => Err(SourceError::new("a key of the state store is no revision")),
-            })
-            .collect()
+        rows.into_iter().map(|(key, value)| Ok((revision_of(&key)?, value))).collect()
     }
 }
 
@@ -58,18 +50,13 @@ impl RevisionSource for History {
 fn load(state: &StateStore) -> Result<Store, Failure> {
     let history = Arc::new(History(state.reader().map_err(words)?));
     let Some(meta) = state.meta() else { return Ok(Store::new(history)) };
-    let mut rows = Vec::new();
-    let mut next = Revision::ZERO;
-    loop {
-        let chunk = history.scan(next, CHUNK_ROWS).map_err(words)?;
-        let whole = chunk.len() == CHUNK_ROWS;
-        rows.extend(chunk);
-        match rows.last() {
-            Some((last, _)) if whole => next = Revision::new(last.main, last.sub + 1),
-            _ => break,
-        }
-    }
-    Store::restore(history, &meta, rows.into_iter().map(Ok)).map_err(words)
+    let (_, Rows { rows, .. }) = copy(state)?;
+    let rows = rows.into_iter().map(|(key, value)| Ok((revision_of(&key)?, value)));
+    Store::restore(history, &meta, rows).map_err(words)
+}
+
+fn revision_of(key: &[u8]) -> Result<Revision, SourceError> {
+    Revision::from_key(key).ok_or_else(|| SourceError::new("a key of the state store is no revision"))
 }
 
 impl StateMachine {
@@ -153,12 +140,14 @@ pub fn copy(state: &StateStore) -> Result<(Position, Rows), Failure> {
     Ok((snapshot.position(), Rows { rows, meta: snapshot.meta() }))
 }
 
-/// The state of a pair with a past: some keys, and revisions before them that are gone.
-pub fn history(lsn: u64) -> (Rows, Store) {
+/// The state of a pair with a past: some keys, and revisions before them that are gone; and how it came to be.
+pub fn history(lsn: u64) -> (Rows, Store, Vec<(Command, Applied)>) {
     let mut store = Store::new(Arc::new(EmptySource));
+    let mut past = Vec::new();
     for command in super::workload::history(lsn) {
         let applied = store.apply(&command);
         assert!(applied.result.is_ok(), "the past was valid");
+        past.push((command, applied));
     }
     let checkpoint = store.begin_checkpoint();
     let rows = checkpoint
@@ -166,5 +155,5 @@ pub fn history(lsn: u64) -> (Rows, Store) {
         .iter()
         .map(|(key, value)| (Bytes::copy_from_slice(&key.to_key()), value.clone()))
         .collect();
-    (Rows { rows, meta: Some(checkpoint.meta) }, store)
+    (Rows { rows, meta: Some(checkpoint.meta) }, store, past)
 }

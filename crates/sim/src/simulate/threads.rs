@@ -2,6 +2,7 @@
 //! the copies that come and go.
 
 use duet_protocol::{ApplianceId, Epoch, Input, Lsn};
+use duet_serving::AppliedBatch;
 
 use super::clock::{MICRO, MILLI};
 use super::event::Event;
@@ -111,6 +112,12 @@ impl World {
                 for operation in core::mem::take(&mut process.writers).into_values() {
                     self.tell_unknown(operation);
                 }
+                self.lives += 1;
+                let life = self.lives;
+                let process = self.machines.get_mut(id).process.as_mut()?;
+                process.applied_life = life;
+                let revision = process.state.store.revision();
+                self.tell_watches(id, AppliedBatch { events: Vec::new(), revision, restored: true });
                 self.check_state(id);
                 Some(Input::SnapshotInstalled(position))
             }
@@ -148,18 +155,25 @@ impl World {
                 process.state.compact_some();
                 return Ok(applied.lsn);
             }
-            for entry in process.storage.entries_to_apply(applied.lsn.next(), process.apply_target)? {
+            let entries = process.storage.entries_to_apply(applied.lsn.next(), process.apply_target)?;
+            let (mut events, mut revision) = (Vec::new(), 0);
+            for entry in entries {
                 let Some(process) = &mut self.machines.get_mut(id).process else { break };
                 if !entry.follows(&process.state.applied) {
                     self.violate(format!("S1: {id} applies LSN {} upon another history", entry.lsn));
                     return Err("another history".into());
                 }
-                let outcome = process.state.apply(&entry)?;
+                let mut outcome = process.state.apply(&entry)?;
                 let writer = process.writers.remove(&entry.lsn);
                 self.on_entry_applied(id, &entry, &outcome);
                 if let Some(operation) = writer {
-                    self.tell_acknowledged(operation, &entry);
+                    self.tell_acknowledged(id, operation, &entry, &outcome);
                 }
+                revision = outcome.revision;
+                events.append(&mut outcome.events);
+            }
+            if !events.is_empty() {
+                self.tell_watches(id, AppliedBatch { events, revision, restored: false });
             }
         }
     }

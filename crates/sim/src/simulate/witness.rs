@@ -20,6 +20,10 @@ pub enum Ask {
     },
 }
 
+/// Which write of the record it is: never the same twice, even if the witness was set back. Appliances count revisions, the
+/// server's port keeps for each the version it has heard of.
+pub(crate) type Version = u64;
+
 /// A request on its way.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -31,6 +35,8 @@ pub struct Request {
     pub ticket: u64,
     /// What it asks.
     pub ask: Ask,
+    /// Which write's record it wants to replace.
+    pub(crate) version: Option<Version>,
     /// Whether the answer will reach the appliance.
     pub answered: bool,
 }
@@ -66,6 +72,11 @@ pub struct Witness {
     pub reachable: PerAppliance<bool>,
     /// Every record it ever held, and since when.
     pub history: Vec<(Time, WitnessRecord)>,
+    /// Which write made each of them.
+    versions: Vec<Version>,
+    /// Which write made the record it holds.
+    version: Version,
+    writes: u64,
     /// Since when it has answered everybody in good time.
     pub healthy_since: Option<Time>,
 }
@@ -74,7 +85,16 @@ impl Witness {
     pub fn new(record: Option<WitnessRecord>) -> Self {
         let history = record.iter().map(|record| (0, record.clone())).collect();
         let reachable = PerAppliance { a: true, b: true };
-        Self { record, up: true, reachable, history, healthy_since: Some(0) }
+        Self {
+            record,
+            up: true,
+            reachable,
+            history,
+            versions: vec![0],
+            version: 0,
+            writes: 0,
+            healthy_since: Some(0),
+        }
     }
 
     pub fn reached_by(&self, appliance: ApplianceId) -> bool {
@@ -82,15 +102,15 @@ impl Witness {
     }
 
     /// Carries out a request that has arrived.
-    pub fn carry_out(&mut self, now: Time, ask: &Ask) -> Answer {
-        match ask {
+    pub fn carry_out(&mut self, now: Time, request: &Request) -> Answer {
+        match &request.ask {
             Ask::Read => Answer::Read(self.record.clone().map_or(WitnessRead::Absent, WitnessRead::Record)),
             Ask::Create(record) => {
                 let vacant = self.record.is_none();
                 self.answer(now, vacant, record)
             }
-            Ask::Swap { expected, record } => {
-                let unchanged = self.record.as_ref().is_some_and(|held| held.revision == *expected);
+            Ask::Swap { record, .. } => {
+                let unchanged = self.record.is_some() && request.version == Some(self.version);
                 self.answer(now, unchanged, record)
             }
         }
@@ -100,8 +120,28 @@ impl Witness {
         if !may {
             return Answer::Written(WitnessWrite::Mismatch);
         }
-        self.history.push((now, record.clone()));
-        self.record = Some(record.clone());
+        self.writes += 1;
+        self.hold(now, record.clone(), self.writes);
         Answer::Written(WitnessWrite::Swapped)
+    }
+
+    /// It holds again what it held as its record number `index`, version and all.
+    pub fn set_back(&mut self, now: Time, index: usize) {
+        let (_, record) = self.history[index].clone();
+        self.hold(now, record, self.versions[index]);
+    }
+
+    fn hold(&mut self, now: Time, record: WitnessRecord, version: Version) {
+        self.version = version;
+        self.versions.push(version);
+        self.history.push((now, record.clone()));
+        self.record = Some(record);
+    }
+
+    /// Revision and version of the record that this answer told of.
+    pub fn told(&self, answer: &Answer) -> Option<(u64, Version)> {
+        let tells =
+            matches!(answer, Answer::Read(WitnessRead::Record(_)) | Answer::Written(WitnessWrite::Swapped));
+        self.record.as_ref().filter(|_| tells).map(|record| (record.revision, self.version))
     }
 }

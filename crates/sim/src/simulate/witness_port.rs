@@ -5,7 +5,7 @@ use duet_protocol::{ApplianceId, Input, WitnessRead, WitnessWrite};
 use super::clock::{MILLI, SECOND, Time};
 use super::event::Event;
 use super::marks::Mark;
-use super::witness::{Answer, Ask, Fate, Request};
+use super::witness::{Answer, Ask, Fate, Request, Version};
 use super::world::World;
 
 /// How late a request to the witness may be carried out.
@@ -15,7 +15,13 @@ impl World {
     pub(crate) fn ask_witness(&mut self, from: ApplianceId, ticket: u64, ask: Ask) {
         let Some(life) = self.life_of(from) else { return };
         self.note(|| format!("{from} asks the witness: {}", describe(&ask)));
-        let mut request = Request { from, life, ticket, ask, answered: true };
+        let known = self.process_of(from, life).and_then(|process| process.witness_known);
+        let version = match &ask {
+            Ask::Swap { expected, .. } => known.filter(|(revision, _)| revision == expected),
+            Ask::Read | Ask::Create(_) => None,
+        };
+        let version = version.map(|(_, version)| version);
+        let mut request = Request { from, life, ticket, ask, version, answered: true };
         let writes = !matches!(request.ask, Ask::Read);
         let mut fate = self.witness_filter.as_mut().map_or(Fate::Normal, |filter| filter(&request));
         if fate == Fate::Normal && self.witness_late {
@@ -50,7 +56,7 @@ impl World {
     fn witness_unreachable(&mut self, request: &Request) {
         if self.random.chance(500) {
             let (to, life, ticket) = (request.from, request.life, request.ticket);
-            let answer = Box::new(unknown(&request.ask));
+            let answer = Box::new((unknown(&request.ask), None));
             self.schedule(MILLI, Event::WitnessAnswer { to, life, ticket, answer });
         } else {
             self.witness_times_out(request);
@@ -60,7 +66,7 @@ impl World {
     fn witness_times_out(&mut self, request: &Request) {
         if let Some(deadline) = self.options.witness_deadline {
             let (to, life, ticket) = (request.from, request.life, request.ticket);
-            let answer = Box::new(unknown(&request.ask));
+            let answer = Box::new((unknown(&request.ask), None));
             self.schedule(deadline, Event::WitnessAnswer { to, life, ticket, answer });
         }
     }
@@ -69,7 +75,8 @@ impl World {
         if !self.witness.up {
             return self.witness_times_out(request);
         }
-        let answer = self.witness.carry_out(self.now, &request.ask);
+        let answer = self.witness.carry_out(self.now, request);
+        let known = self.witness.told(&answer);
         let from = request.from;
         if !matches!(answer, Answer::Read(_)) {
             self.note(|| format!("the witness has {} what {from} wrote", outcome(&answer)));
@@ -80,17 +87,23 @@ impl World {
         }
         if request.answered && self.witness.reached_by(from) {
             let latency = self.random.within(self.options.witness_latency);
-            let (to, life, ticket, answer) = (from, request.life, request.ticket, Box::new(answer));
+            let (to, life, ticket) = (from, request.life, request.ticket);
+            let answer = Box::new((answer, known));
             self.schedule(latency, Event::WitnessAnswer { to, life, ticket, answer });
         } else {
             self.witness_times_out(request);
         }
     }
 
-    pub(crate) fn on_witness_answer(&mut self, to: ApplianceId, life: u64, ticket: u64, answer: Answer) {
-        if self.process_of(to, life).is_none() {
-            return;
-        }
+    pub(crate) fn on_witness_answer(
+        &mut self,
+        to: ApplianceId,
+        life: u64,
+        ticket: u64,
+        (answer, known): (Answer, Option<(u64, Version)>),
+    ) {
+        let Some(process) = self.process_of_mut(to, life) else { return };
+        process.witness_known = known.or(process.witness_known);
         self.note(|| format!("{to} hears from the witness: {}", outcome(&answer)));
         match answer {
             Answer::Read(outcome) => {

@@ -10,21 +10,25 @@ use duet_protocol::{
     WitnessRecord,
 };
 
-use super::clients::{Client, Operation};
+use super::clients::Client;
 use super::clock::{Clock, MILLI, SECOND, Time};
 use super::digest::Fold;
 use super::disk::SimDisk;
 use super::event::Event;
 use super::kept::Kept;
+use super::leases::LeaseBook;
 use super::link::Link;
 use super::machine::{Machine, Process};
 use super::marks::Marks;
+use super::operation::Operation;
 use super::options::{Fault, Options};
 use super::oracle::{Oracle, Verdict};
 use super::random::Random;
+use super::recorder::Recorder;
 use super::schedule::Scheduled;
 use super::state::{self, Rows};
 use super::storage;
+use super::watchers::Watcher;
 use super::witness::{Fate, Request, Witness};
 
 /// A test may have messages lost: false means lost.
@@ -57,6 +61,9 @@ pub struct World {
     /// leaves chance as it was.
     pub(crate) plan: Random,
     pub(crate) client_plan: Random,
+    pub(crate) watch_plan: Random,
+    /// What chance does to watches: to nothing else, for they disturb nobody.
+    pub(crate) readers: Random,
     /// Faults and requests are drawn, not given.
     pub(crate) is_drawn: bool,
     /// What was done to the pair so far.
@@ -72,6 +79,11 @@ pub struct World {
     pub(crate) oracle: Oracle,
     pub(crate) clients: Vec<Client>,
     pub(crate) operations: Vec<Operation>,
+    pub(crate) watchers: Vec<Watcher>,
+    /// Leases that were asked for, in order.
+    pub(crate) granted: Vec<i64>,
+    pub(crate) leases: LeaseBook,
+    pub(crate) recorder: Recorder,
     /// Rare paths reached.
     pub marks: Marks,
     /// Faults injected.
@@ -109,8 +121,8 @@ impl World {
         } else {
             Position { epoch: Epoch(1), lsn: Lsn(options.history), digest: duet_protocol::Digest([7; 16]) }
         };
-        let (rows, past) = if options.history == 0 {
-            (Rows::default(), Store::new(Arc::new(EmptySource)))
+        let (rows, reference, past) = if options.history == 0 {
+            (Rows::default(), Store::new(Arc::new(EmptySource)), Vec::new())
         } else {
             state::history(options.history)
         };
@@ -146,6 +158,8 @@ impl World {
             left: PerAppliance::default(),
         };
         let clients = (0..options.clients).map(|_| Client::default()).collect();
+        // What was there before a key's change may have been compacted away: asked for only where nothing is.
+        let watchers = (0..options.watchers).map(|_| Watcher::new(!options.compaction)).collect();
         let mut world = Self {
             now: 0,
             queue: BTreeMap::new(),
@@ -154,6 +168,8 @@ impl World {
             random,
             plan: Random::new(seed ^ 0x00fa_0175),
             client_plan: Random::new(seed ^ 0xc11e_0175),
+            watch_plan: Random::new(seed ^ 0x3a7c_0175),
+            readers: Random::new(seed ^ 0x4ead_0175),
             is_drawn: true,
             schedule_so_far: Vec::new(),
             machines,
@@ -161,9 +177,13 @@ impl World {
             witness: Witness::new(Some(record)),
             witness_late: false,
             reading: false,
-            oracle: Oracle::new(base, conf, past),
+            oracle: Oracle::new(base, conf, reference),
             clients,
             operations: Vec::new(),
+            watchers,
+            granted: Vec::new(),
+            leases: LeaseBook::default(),
+            recorder: Recorder::new(&past),
             marks: Marks::default(),
             faults: BTreeMap::new(),
             faulting: false,

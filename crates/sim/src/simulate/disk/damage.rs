@@ -6,20 +6,41 @@ use super::bytes::Write;
 use super::{Node, SimDisk, lock};
 use crate::simulate::random::Random;
 
+/// Name of the state store's file.
+const STATE_STORE: &str = "data.redb";
+
 /// Unit in bytes by which a write goes astray.
 const BLOCK_BYTES: usize = 4096;
+
+/// Which files a mishap befalls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Files {
+    /// The segments of the log.
+    Log,
+    /// The state store.
+    State,
+}
+
+impl Files {
+    /// To which a file belongs.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let named = path.file_name().is_some_and(|name| name == STATE_STORE);
+        let is_log = path.extension().is_some_and(|end| end == "seg");
+        if is_log { Some(Self::Log) } else { named.then_some(Self::State) }
+    }
+}
 
 /// Something that a disk is to do wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mishap {
     /// The next sync of a file fails.
     FailSync,
-    /// The next write to the log is acknowledged and never reaches the medium.
-    DropWrite,
-    /// Of the next write to the log some sectors never reach the medium.
-    TearWrite,
-    /// The next write to the log reaches another block of its file.
-    MisdirectWrite,
+    /// The next write to these files is acknowledged and never reaches the medium.
+    DropWrite(Files),
+    /// Of the next write to these files some sectors never reach the medium.
+    TearWrite(Files),
+    /// The next write to these files reaches another block of its file.
+    MisdirectWrite(Files),
 }
 
 /// What becomes of one write.
@@ -34,7 +55,7 @@ pub(super) enum Misfortune {
 #[derive(Debug, Default)]
 pub(super) struct Armed {
     fail_sync: bool,
-    misfortune: Option<Misfortune>,
+    misfortune: Option<(Files, Misfortune)>,
 }
 
 /// A place where the medium is wrong.
@@ -60,9 +81,10 @@ impl Armed {
         std::mem::take(&mut self.fail_sync)
     }
 
-    /// What becomes of a write to this file.
-    pub fn meets(&mut self, is_log: bool) -> Option<Misfortune> {
-        if is_log { self.misfortune.take() } else { None }
+    /// What becomes of a write to one of these files.
+    pub fn meets(&mut self, files: Option<Files>) -> Option<Misfortune> {
+        let (_, misfortune) = self.misfortune.take_if(|(meant, _)| Some(*meant) == files)?;
+        Some(misfortune)
     }
 
     pub fn is_any(&self) -> bool {
@@ -112,19 +134,21 @@ impl SimDisk {
         let armed = &mut lock(&self.shared).armed;
         match mishap {
             Mishap::FailSync => armed.fail_sync = true,
-            Mishap::DropWrite => armed.misfortune = Some(Misfortune::Dropped),
-            Mishap::TearWrite => armed.misfortune = Some(Misfortune::Torn),
-            Mishap::MisdirectWrite => armed.misfortune = Some(Misfortune::Misdirected(random.bits() >> 8)),
+            Mishap::DropWrite(files) => armed.misfortune = Some((files, Misfortune::Dropped)),
+            Mishap::TearWrite(files) => armed.misfortune = Some((files, Misfortune::Torn)),
+            Mishap::MisdirectWrite(files) => {
+                armed.misfortune = Some((files, Misfortune::Misdirected(random.bits() >> 8)));
+            }
         }
     }
 
-    /// One bit of the log changes on the medium, somewhere in what was written. `false`: there is no log.
-    pub fn flip_bit(&self, random: &mut Random) -> bool {
+    /// One bit of these files changes on the medium, somewhere in what was written. `false`: there are none.
+    pub fn flip_bit(&self, files: Files, random: &mut Random) -> bool {
         let shared = lock(&self.shared);
         let segments: Vec<_> = shared
             .names
             .iter()
-            .filter(|(path, _)| is_log(path))
+            .filter(|(path, _)| Files::of(path) == Some(files))
             .filter_map(|(_, node)| match node {
                 Node::File(content) => Some(content.clone()),
                 Node::Directory => None,
@@ -178,9 +202,4 @@ impl SimDisk {
             }
         }
     }
-}
-
-/// Whether a file is a segment of the log.
-pub(super) fn is_log(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "seg")
 }

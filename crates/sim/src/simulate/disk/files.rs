@@ -8,7 +8,7 @@ use duet_storage::disk::{OpenMode, PathKind};
 use duet_storage::{Disk, DiskFile};
 
 use super::bytes::Content;
-use super::damage::is_log;
+use super::damage::Files;
 use super::{NameChange, Node, Shared, SimDisk, dead, lock};
 
 impl Disk for SimDisk {
@@ -33,8 +33,8 @@ impl Disk for SimDisk {
             }
         };
         shared.next_handle += 1;
-        let (era, handle, is_log) = (shared.era, shared.next_handle, is_log(path));
-        Ok(Arc::new(OpenFile { shared: Arc::clone(&self.shared), content, era, handle, is_log }))
+        let (era, handle, files) = (shared.era, shared.next_handle, Files::of(path));
+        Ok(Arc::new(OpenFile { shared: Arc::clone(&self.shared), content, era, handle, files }))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -106,7 +106,7 @@ struct OpenFile {
     /// Of the process that opened it.
     era: u64,
     handle: u64,
-    is_log: bool,
+    files: Option<Files>,
 }
 
 impl OpenFile {
@@ -145,7 +145,7 @@ impl DiskFile for OpenFile {
         if !shared.has_room((offset + bytes.len()).saturating_sub(length)) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let misfortune = shared.armed.meets(self.is_log);
+        let misfortune = shared.armed.meets(self.files);
         lock(&self.content).write(offset, bytes, misfortune);
         Ok(())
     }
