@@ -93,7 +93,7 @@ impl Bounds {
     };
 }
 
-/// Apart from what is left: see [`Seen`](super::seen::Seen).
+/// Apart from what is left: see `seen.rs`.
 impl std::hash::Hash for World {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);

@@ -232,8 +232,9 @@ impl World {
         }
         self.oracle.on_acknowledged(entry.lsn);
         self.acknowledgements.push(self.now);
+        let answer = if self.is_recorded() { translate::answer(applied) } else { None };
         let told = self.operation_mut(operation);
-        told.answer = translate::answer(applied);
+        told.answer = answer;
         let invoked = told.invoked;
         if let Ok(Response::LeaseGrant { id: lease, ttl }) = applied.result {
             self.leases.renewed(lease, ttl, invoked);
