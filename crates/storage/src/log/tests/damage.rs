@@ -37,6 +37,22 @@ fn sample(recycled: bool) -> Subject {
     subject
 }
 
+/// Its records are all there; but nobody knows whether there were more.
+#[test]
+fn a_newest_segment_that_was_cut_short_is_damage() {
+    let subject = sample(false);
+    let newest = newest(&subject.disk);
+    let bytes = subject.disk.bytes(&newest);
+    for lost in [1, 4096] {
+        let disk = subject.disk.branch();
+        disk.set_bytes(&newest, &bytes[..bytes.len() - lost]);
+        let opened = open(&disk);
+        let is_seen =
+            matches!(&opened, Err(LogError::Damaged(damage)) if damage.reason.contains("cut short"));
+        assert!(is_seen, "{lost} bytes less: {opened:?}");
+    }
+}
+
 /// Every byte of every segment is inverted in turn: the log says that it is damaged and leaves the disk alone, or it holds
 /// everything; only the very last group may be taken for a torn tail.
 #[test]
