@@ -7,4 +7,7 @@
 mod support;
 use support::harness;
 
+mod api_server;
+mod kubernetes;
 mod locks;
+mod watch_cache;
