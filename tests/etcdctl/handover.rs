@@ -22,21 +22,22 @@ async fn round(etcdctl: &Etcdctl, name: &str, number: usize) {
 }
 
 /// After `rounds` rounds exactly this is there.
-async fn check(etcdctl: &Etcdctl, name: &str, rounds: usize) {
+pub async fn check(etcdctl: &Etcdctl, name: &str, rounds: usize) {
     let expected: Vec<String> =
         (0..rounds).flat_map(|number| [format!("{name}/{number:04}\n"), "v2\n".to_owned()]).collect();
     let expected = expected.concat();
     assert_eq!(etcdctl.run(&["get", &format!("{name}/"), "--prefix"]).await.ok(), expected);
 }
 
-struct Loop {
+/// Rounds of commands, one after the other, until they are stopped.
+pub struct Loop {
     stop: Arc<AtomicBool>,
     rounds: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Loop {
-    fn start(etcdctl: Etcdctl, name: &'static str) -> Self {
+    pub fn start(etcdctl: Etcdctl, name: &'static str) -> Self {
         let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (its_stop, its_rounds) = (stop.clone(), rounds.clone());
         let task = tokio::spawn(async move {
@@ -49,7 +50,7 @@ impl Loop {
     }
 
     /// Waits for further rounds.
-    async fn goes_on(&self, pair: &Pair) {
+    pub async fn goes_on(&self, pair: &Pair) {
         let wanted = self.rounds.load(Ordering::SeqCst) + 2;
         let there = async || {
             let failed = self.task.is_finished();
@@ -59,7 +60,7 @@ impl Loop {
         assert!(!failed, "a command failed\n{}", pair.diagnosis().await);
     }
 
-    async fn stop(self) -> usize {
+    pub async fn stop(self) -> usize {
         self.stop.store(true, Ordering::SeqCst);
         self.task.await.unwrap();
         self.rounds.load(Ordering::SeqCst)

@@ -6,7 +6,7 @@
 //! texts are etcd's and not ours. The few commands to which Duet answers otherwise say why in the script.
 //!
 //! Without `etcdctl` every test is skipped with a word; with `DUET_TEST_REQUIRE_ETCDCTL` in the environment that is a
-//! failure. `snapshot` and the `auth` commands are not served yet.
+//! failure. `snapshot` is not served yet.
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
@@ -22,4 +22,5 @@ mod locks;
 mod script;
 mod scripts;
 mod tool;
+mod users;
 mod watches;

@@ -124,7 +124,10 @@ pub async fn play(name: &str) {
     let steps = parse(&text);
     assert!(!steps.is_empty());
 
-    let pair = Pair::start(Witness::Server).await;
+    let mut pair = Pair::lay_out(Witness::Server).await;
+    // Where users are on, every command logs in.
+    pair.configure("bcrypt_cost = 4");
+    pair.start_new().await;
     let appliances = [A, B].map(|appliance| Etcdctl::new(&[pair.client_url(appliance)]));
     let ours = run(&steps, &appliances, &pair).await;
     let theirs = match etcd(&pair).await {

@@ -12,4 +12,4 @@ macro_rules! scripts {
     )+};
 }
 
-scripts!(keys, ranges, deletes, transactions, history, leases);
+scripts!(keys, ranges, deletes, transactions, history, leases, users);

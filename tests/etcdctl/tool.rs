@@ -60,12 +60,19 @@ impl Said {
 #[derive(Clone, Debug)]
 pub struct Etcdctl {
     endpoints: String,
+    /// What every command begins with besides.
+    flags: Vec<String>,
 }
 
 impl Etcdctl {
     pub fn new<T: AsRef<str>>(endpoints: &[T]) -> Self {
         let endpoints: Vec<&str> = endpoints.iter().map(AsRef::as_ref).collect();
-        Self { endpoints: endpoints.join(",") }
+        Self { endpoints: endpoints.join(","), flags: Vec::new() }
+    }
+
+    /// The same as a user, "name:password".
+    pub fn by(&self, user: &str) -> Self {
+        Self { flags: vec![format!("--user={user}")], ..self.clone() }
     }
 
     /// At both appliances; it chooses, and changes over when the one is gone.
@@ -81,7 +88,8 @@ impl Etcdctl {
     /// The same with something to read.
     pub async fn run_with_input(&self, args: &[&str], input: &str) -> Said {
         let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").arg("--endpoints").arg(&self.endpoints).args(args).kill_on_drop(true);
+        command.env("ETCDCTL_API", "3").arg("--endpoints").arg(&self.endpoints);
+        command.args(&self.flags).args(args).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
@@ -99,6 +107,7 @@ impl Etcdctl {
     /// Starts a command that goes on; `log` is a file for its output.
     pub fn start(&self, log: &Path, args: &[&str]) -> Ongoing {
         let mut all = vec!["--endpoints".into(), self.endpoints.clone().into()];
+        all.extend(self.flags.iter().map(Into::into));
         all.extend(args.iter().map(Into::into));
         let program = Program {
             name: format!("etcdctl {}", args.join(" ")),

@@ -44,6 +44,8 @@ fn given(args: &ApplianceArgs) -> Settings {
         peer_listen: args.peer_listen,
         peer: args.peer,
         witness: args.witness,
+        auth_token_ttl: args.auth_token_ttl,
+        bcrypt_cost: args.bcrypt_cost,
         ..Settings::default()
     }
 }
@@ -73,6 +75,8 @@ fn sets(given: &Settings, field: &str) -> bool {
         "peer_listen" => given.peer_listen.is_some(),
         "peer" => given.peer.is_some(),
         "witness" => given.witness.is_some(),
+        "auth_token_ttl" => given.auth_token_ttl.is_some(),
+        "bcrypt_cost" => given.bcrypt_cost.is_some(),
         _ => false,
     }
 }

@@ -104,6 +104,12 @@ pub struct ApplianceArgs {
     /// The witness: http://HOST:PORT or dir:/PATH/ON/A/SHARED/FILE/SYSTEM
     #[arg(long, value_name = "URL", env = "DUET_WITNESS")]
     pub witness: Option<String>,
+    /// Seconds after which an unused simple token ends [default: 300]
+    #[arg(long, value_name = "SECONDS", env = "DUET_AUTH_TOKEN_TTL")]
+    pub auth_token_ttl: Option<u64>,
+    /// Cost of a new password's bcrypt hash [default: 10]
+    #[arg(long, value_name = "4..31", env = "DUET_BCRYPT_COST")]
+    pub bcrypt_cost: Option<u32>,
 }
 
 /// `duet serve`

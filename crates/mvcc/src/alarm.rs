@@ -74,8 +74,10 @@ impl Alarms {
             return None;
         }
         let is_raised = |kind| self.raised.iter().any(|alarm| alarm.kind == kind);
-        let about_alarms = matches!(command, Command::RaiseAlarm(_) | Command::ClearAlarm(_));
-        if is_raised(AlarmKind::Corrupt) && !about_alarms {
+        // What a person needs who sets it right; etcd's list.
+        let management =
+            matches!(command, Command::RaiseAlarm(_) | Command::ClearAlarm(_) | Command::Auth(_));
+        if is_raised(AlarmKind::Corrupt) && !management {
             return Some(Error::Corrupt);
         }
         (is_raised(AlarmKind::NoSpace) && command.quota_bytes() > 0).then_some(Error::NoSpace)
@@ -94,7 +96,9 @@ impl Command {
             | Command::Compact { .. }
             | Command::LeaseRevoke { .. }
             | Command::RaiseAlarm(_)
-            | Command::ClearAlarm(_) => 0,
+            | Command::ClearAlarm(_)
+            | Command::Auth(_) => 0,
+            Command::As { command, .. } => command.quota_bytes(),
         }
     }
 }

@@ -26,6 +26,12 @@ pub enum DecodeError {
     /// Transactions are nested more deeply than [`MAX_TXN_DEPTH`](crate::MAX_TXN_DEPTH).
     #[error("transactions are nested too deeply")]
     TooDeep,
+    /// A name is not UTF-8.
+    #[error("a name is no text")]
+    NotText,
+    /// Parts of the encoding contradict each other, or are not in their order.
+    #[error("the parts contradict each other")]
+    Contradiction,
     /// Bytes follow the end of the encoding.
     #[error("bytes follow the end of the encoding")]
     TrailingBytes,
@@ -105,6 +111,11 @@ impl Reader {
     pub(crate) fn bytes(&mut self) -> Result<Bytes, DecodeError> {
         let length = self.length()?;
         Ok(self.rest.split_to(length))
+    }
+
+    /// The next length-prefixed text.
+    pub(crate) fn text(&mut self) -> Result<String, DecodeError> {
+        String::from_utf8(self.bytes()?.to_vec()).map_err(|_| DecodeError::NotText)
     }
 
     /// All that is left.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::{
     alarm::{Alarm, AlarmKind},
+    auth::{Actor, AuthCommand, FIRST_TAG, LAST_TAG},
     codec::{DecodeError, Reader, write_bytes, write_signed, write_unsigned},
     request::{
         Compare, CompareResult, CompareTarget, DeleteRangeRequest, Operation, PutRequest, RangeRequest,
@@ -52,49 +53,71 @@ pub enum Command {
     RaiseAlarm(Alarm),
     /// Take an alarm back.
     ClearAlarm(Alarm),
+    /// Change users, roles or permissions.
+    Auth(AuthCommand),
+    /// A command with the one who wants it. Every command is proposed so while users are on, none while they are off.
+    As {
+        /// Who.
+        actor: Actor,
+        /// What; never another one of this kind.
+        command: Box<Command>,
+    },
 }
+
+/// Tag of [`Command::As`].
+const AS: u8 = 32;
 
 impl Command {
     /// The command's binary form.
     pub fn encode(&self) -> Bytes {
         let mut output = Vec::with_capacity(self.size_hint());
         output.push(FORMAT);
+        self.write(&mut output);
+        Bytes::from(output)
+    }
+
+    fn write(&self, output: &mut Vec<u8>) {
         match self {
             Command::Put(request) => {
                 output.push(1);
-                write_put(&mut output, request);
+                write_put(output, request);
             }
             Command::DeleteRange(request) => {
                 output.push(2);
-                write_delete_range(&mut output, request);
+                write_delete_range(output, request);
             }
             Command::Txn(request) => {
                 output.push(3);
-                write_txn(&mut output, request);
+                write_txn(output, request);
             }
             Command::Compact { revision } => {
                 output.push(4);
-                write_signed(&mut output, *revision);
+                write_signed(output, *revision);
             }
             Command::LeaseGrant { id, ttl } => {
                 output.push(5);
-                write_signed(&mut output, *id);
-                write_signed(&mut output, *ttl);
+                write_signed(output, *id);
+                write_signed(output, *ttl);
             }
             Command::LeaseRevoke { id } => {
                 output.push(6);
-                write_signed(&mut output, *id);
+                write_signed(output, *id);
+            }
+            Command::Auth(command) => command.write(output),
+            Command::As { actor, command } => {
+                output.push(AS);
+                actor.write(output);
+                command.write(output);
             }
             Command::RaiseAlarm(alarm) => {
                 output.push(16);
-                write_alarm(&mut output, *alarm);
+                write_alarm(output, *alarm);
             }
             Command::ClearAlarm(alarm) => {
                 output.push(17);
-                write_alarm(&mut output, *alarm);
+                write_alarm(output, *alarm);
             }
         }
-        Bytes::from(output)
     }
 
     /// Reads back [`Command::encode`]; keys and values are slices of `input`, nothing is copied.
@@ -108,18 +131,39 @@ impl Command {
             return Err(DecodeError::UnknownFormat(format));
         }
         let command = match reader.byte()? {
-            1 => Command::Put(read_put(&mut reader)?),
-            2 => Command::DeleteRange(read_delete_range(&mut reader)?),
-            3 => Command::Txn(read_txn(&mut reader, 1)?),
-            4 => Command::Compact { revision: reader.signed()? },
-            5 => Command::LeaseGrant { id: reader.signed()?, ttl: reader.signed()? },
-            6 => Command::LeaseRevoke { id: reader.signed()? },
-            16 => Command::RaiseAlarm(read_alarm(&mut reader)?),
-            17 => Command::ClearAlarm(read_alarm(&mut reader)?),
-            tag => return Err(DecodeError::UnknownTag(tag)),
+            AS => {
+                let actor = Actor::read(&mut reader)?;
+                let tag = reader.byte()?;
+                Command::As { actor, command: Box::new(Command::read(tag, &mut reader)?) }
+            }
+            tag => Command::read(tag, &mut reader)?,
         };
         reader.finish()?;
         Ok(command)
+    }
+
+    /// Reads a command that nobody is named with.
+    fn read(tag: u8, reader: &mut Reader) -> Result<Command, DecodeError> {
+        Ok(match tag {
+            1 => Command::Put(read_put(reader)?),
+            2 => Command::DeleteRange(read_delete_range(reader)?),
+            3 => Command::Txn(read_txn(reader, 1)?),
+            4 => Command::Compact { revision: reader.signed()? },
+            5 => Command::LeaseGrant { id: reader.signed()?, ttl: reader.signed()? },
+            6 => Command::LeaseRevoke { id: reader.signed()? },
+            16 => Command::RaiseAlarm(read_alarm(reader)?),
+            17 => Command::ClearAlarm(read_alarm(reader)?),
+            FIRST_TAG..=LAST_TAG => Command::Auth(AuthCommand::read(tag, reader)?),
+            tag => return Err(DecodeError::UnknownTag(tag)),
+        })
+    }
+
+    /// The command itself, whoever wants it.
+    pub fn inner(&self) -> &Command {
+        match self {
+            Command::As { command, .. } => command,
+            command => command,
+        }
     }
 
     /// Enough for the common commands to encode without growing.
@@ -133,6 +177,8 @@ impl Command {
             | Command::LeaseRevoke { .. }
             | Command::RaiseAlarm(_)
             | Command::ClearAlarm(_) => 24,
+            Command::Auth(_) => 128,
+            Command::As { command, .. } => 12 + command.size_hint(),
         }
     }
 }

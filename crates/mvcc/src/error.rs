@@ -4,7 +4,7 @@
 //! [`Error::code`] its gRPC code. What is not etcd's ([`Error::Storage`]) is fatal for the caller and has its own
 //! variant, so that nobody answers a client with it by accident.
 
-use crate::source::SourceError;
+use crate::{auth::AuthError, source::SourceError};
 
 /// Names of the gRPC status codes that the data model uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,6 +17,10 @@ pub enum ErrorCode {
     FailedPrecondition,
     /// A number is outside of what the state holds now.
     OutOfRange,
+    /// The user may not do this.
+    PermissionDenied,
+    /// Nobody knows who asks.
+    Unauthenticated,
     /// A quota is used up.
     ResourceExhausted,
     /// The data is not what it should be.
@@ -80,6 +84,9 @@ pub enum Error {
     /// The time to live is above [`MAX_LEASE_TTL_SECONDS`](crate::MAX_LEASE_TTL_SECONDS).
     #[error("etcdserver: too large lease TTL")]
     LeaseTtlTooLarge,
+    /// The users and roles do not allow it.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// The engine failed or holds nonsense. Fatal: the caller must stop serving, not answer.
     #[error("storage: {0}")]
     Storage(#[from] SourceError),
@@ -104,6 +111,7 @@ impl Error {
             }
             Error::LeaseNotFound => ErrorCode::NotFound,
             Error::LeaseExists => ErrorCode::FailedPrecondition,
+            Error::Auth(error) => error.code(),
             Error::Storage(_) => ErrorCode::Internal,
         }
     }

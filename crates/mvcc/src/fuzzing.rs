@@ -8,9 +8,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    Alarm, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest, EmptySource,
-    Operation, PutRequest, RangeRequest, Revision, RevisionSource, SourceError, Store, TxnLimits, TxnRequest,
-    record, validate_delete_range, validate_put, validate_range, validate_txn,
+    Actor, Alarm, AlarmKind, AuthCommand, Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
+    EmptySource, Operation, PasswordHash, Permission, PermissionKind, PutRequest, RangeRequest, Revision,
+    RevisionSource, SourceError, Store, TokenSecret, TxnLimits, TxnRequest, UserId, record,
+    validate_delete_range, validate_put, validate_range, validate_txn,
 };
 
 /// Valid commands of every kind.
@@ -38,7 +39,41 @@ pub fn command_samples() -> Vec<Vec<u8>> {
         Command::RaiseAlarm(Alarm { kind: AlarmKind::NoSpace, member: 11 }),
         Command::ClearAlarm(Alarm { kind: AlarmKind::Corrupt, member: u64::MAX }),
     ];
-    commands.iter().map(|command| command.encode().to_vec()).collect()
+    let commands = commands.into_iter().chain(auth_samples());
+    commands.map(|command| command.encode().to_vec()).collect()
+}
+
+/// Users are made, turned on, asked and turned off.
+fn auth_samples() -> impl Iterator<Item = Command> {
+    let name = || "root".to_owned();
+    let text = Bytes::from_static;
+    let password = || PasswordHash(text(b"$2b$04$hash"));
+    let permission = Permission { kind: PermissionKind::ReadWrite, key: text(b"a"), range_end: text(b"\0") };
+    let changes = [
+        AuthCommand::UserAdd { name: name(), password: Some(password()) },
+        AuthCommand::RoleAdd { name: name() },
+        AuthCommand::RoleGrantPermission { role: name(), permission },
+        AuthCommand::UserGrantRole { user: name(), role: name() },
+        AuthCommand::Enable { secret: TokenSecret([9; 32]) },
+    ];
+    let later = [
+        AuthCommand::UserAdd { name: "bob".into(), password: None },
+        AuthCommand::RoleRevokePermission { role: name(), key: text(b"a"), range_end: text(b"\0") },
+        AuthCommand::UserRevokeRole { user: "bob".into(), role: name() },
+        AuthCommand::UserDelete { name: "bob".into() },
+        AuthCommand::RoleDelete { name: name() },
+        AuthCommand::Disable,
+        AuthCommand::UserChangePassword { name: name(), password: password() },
+    ];
+    // The first user is the second revision of all users.
+    let by_root = |command| Command::As { actor: Actor::User(UserId(2)), command: Box::new(command) };
+    let put = PutRequest { key: text(b"a"), ..PutRequest::default() };
+    let asked = [
+        Command::As { actor: Actor::Appliance, command: Box::new(Command::LeaseRevoke { id: 7 }) },
+        by_root(Command::Put(put)),
+    ];
+    let later = later.map(|command| by_root(Command::Auth(command)));
+    changes.map(Command::Auth).into_iter().chain(asked).chain(later)
 }
 
 /// One command.
@@ -78,7 +113,9 @@ fn is_valid(command: &Command) -> bool {
         | Command::LeaseGrant { .. }
         | Command::LeaseRevoke { .. }
         | Command::RaiseAlarm(_)
-        | Command::ClearAlarm(_) => true,
+        | Command::ClearAlarm(_)
+        | Command::Auth(_) => true,
+        Command::As { command, .. } => is_valid(command),
     }
 }
 
@@ -110,7 +147,7 @@ pub fn history(bytes: &[u8]) {
         if applied.result.is_err() {
             assert!(applied.events.is_empty() && store.state_digest() == before, "refused changes nothing");
         }
-        if let Command::Txn(txn) = &command {
+        if let Command::Txn(txn) = command.inner() {
             for operation in txn.success.iter().chain(&txn.failure) {
                 if let Operation::Range(range) = operation
                     && validate_range(range).is_ok()
@@ -151,7 +188,11 @@ pub fn checkpoint_samples() -> Vec<Vec<u8>> {
     let mut long = sample.clone();
     long.extend(framed(&[&[3, 0], again.as_ref()].concat()));
     long.extend(framed(&[&[4, 0], deleted.as_ref()].concat()));
-    vec![sample, long]
+    let mut users = Store::new(Arc::new(EmptySource));
+    for command in auth_samples().take(6) {
+        users.apply(&command);
+    }
+    vec![sample, long, framed(&users.begin_checkpoint().meta)]
 }
 
 /// A checkpoint as the engine, or a peer's copy, gives it: it is refused, or it makes a store that works.

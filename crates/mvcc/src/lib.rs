@@ -9,6 +9,7 @@
 //! [`Store::apply`] on both appliances once committed, [`Store::range`] and [`Store::events`] for readers.
 
 mod alarm;
+mod auth;
 mod cache;
 mod codec;
 mod command;
@@ -27,10 +28,15 @@ mod record;
 mod request;
 mod revision;
 mod source;
+mod spans;
 mod store;
 mod validate;
 
 pub use alarm::{Alarm, AlarmKind, MAX_ALARMS};
+pub use auth::{
+    Access, Actor, Auth, AuthCommand, AuthError, MAX_AUTH_BYTES, PasswordHash, Permission, PermissionKind,
+    TokenSecret, UserId,
+};
 pub use codec::DecodeError;
 pub use command::{Command, MAX_TXN_DEPTH};
 pub use error::{Error, ErrorCode};

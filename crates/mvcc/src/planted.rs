@@ -74,6 +74,12 @@ duet_planted::bugs! {
     FinishDropsActive,
     /// A checkpoint does not say that dead records are still to be removed.
     DeletesWithoutMark,
+    /// The permissions for what is nested in a transaction are not asked for.
+    NestedTxnUnchecked,
+    /// A permission that was taken from a role is still in what its permissions were merged to.
+    RevokedPermissionKept,
+    /// Users and roles are not in the checkpoints.
+    AuthLostAtRestore,
 }
 
 impl Store {

@@ -319,4 +319,6 @@ pub enum Response {
     LeaseRevoke,
     /// To an alarm raised or taken back: it, unless there was nothing to take back.
     Alarm(Option<Alarm>),
+    /// To a change of users and roles.
+    Auth,
 }

@@ -23,6 +23,7 @@ pub use self::{
 };
 use crate::{
     alarm::{Alarm, Alarms},
+    auth::{Actor, Auth, AuthError, UserId, authorize},
     cache::RecordCache,
     command::Command,
     error::Error,
@@ -30,7 +31,7 @@ use crate::{
     index::KeyIndex,
     lease::{LeaseInfo, Leases},
     pending::Pending,
-    request::Response,
+    request::{Response, TxnRequest},
     revision::Revision,
     source::RevisionSource,
 };
@@ -80,6 +81,7 @@ pub struct Store {
     cache: RecordCache,
     leases: Leases,
     alarms: Alarms,
+    auth: Auth,
     revision: i64,
     compacted: i64,
     /// Where the running compaction goes on; `None` if none runs.
@@ -98,6 +100,7 @@ impl Store {
             cache: RecordCache::new(DEFAULT_CACHE_BYTES),
             leases: Leases::default(),
             alarms: Alarms::default(),
+            auth: Auth::default(),
             revision: EMPTY_REVISION,
             compacted: NOT_COMPACTED,
             compaction: None,
@@ -111,13 +114,11 @@ impl Store {
     }
 
     /// Applies one command, which the server has validated (see [`validate_put`](crate::validate_put) and its
-    /// siblings). A refused command changes nothing at all.
+    /// siblings). A refused command changes nothing at all. While users are on, a command of somebody who may not have
+    /// it is refused here, where its place among all changes is known.
     pub fn apply(&mut self, command: &Command) -> Applied {
         let before = self.revision;
-        let outcome = match self.alarms.refusal(command) {
-            Some(error) => Err(error),
-            None => self.apply_allowed(command),
-        };
+        let outcome = self.admit(command).and_then(|command| self.carry_out(command));
         let (result, events) = match outcome {
             Ok((response, events)) => (Ok(response), events),
             Err(error) => (Err(error), Vec::new()),
@@ -131,7 +132,17 @@ impl Store {
         Applied { revision: self.revision, result, events }
     }
 
-    fn apply_allowed(&mut self, command: &Command) -> Outcome {
+    /// The command itself, if whoever wants it may have it and no alarm forbids it.
+    fn admit<'command>(&self, command: &'command Command) -> Result<&'command Command, Error> {
+        let (actor, command) = match command {
+            Command::As { actor, command } => (Some(*actor), command.as_ref()),
+            command => (None, command),
+        };
+        authorize(&self.auth, &self.leases, actor, command)?;
+        self.alarms.refusal(command).map_or(Ok(command), Err)
+    }
+
+    fn carry_out(&mut self, command: &Command) -> Outcome {
         match command {
             Command::Put(request) => self.apply_put(request),
             Command::DeleteRange(request) => self.apply_delete_range(request),
@@ -151,7 +162,33 @@ impl Store {
                 let cleared = self.alarms.clear(*alarm);
                 Ok((Response::Alarm(cleared.then_some(*alarm)), Vec::new()))
             }
+            Command::Auth(command) => {
+                self.auth.apply(command).map(|()| (Response::Auth, Vec::new())).map_err(Error::from)
+            }
+            Command::As { .. } => Err(AuthError::PermissionDenied.into()),
         }
+    }
+
+    /// Users and roles.
+    pub fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    /// Whether a user might have a command carried out now. What counts is the answer when it is applied; this one spares
+    /// the log what would be refused there.
+    ///
+    /// # Errors
+    /// [`AuthError::PermissionDenied`], or [`AuthError::InvalidToken`] if the user is no more.
+    pub fn authorize(&self, user: UserId, command: &Command) -> Result<(), AuthError> {
+        authorize(&self.auth, &self.leases, Some(Actor::User(user)), command)
+    }
+
+    /// Whether a user may have a read-only transaction answered.
+    ///
+    /// # Errors
+    /// As [`Store::authorize`].
+    pub fn authorize_txn(&self, user: UserId, request: &TxnRequest) -> Result<(), AuthError> {
+        self.auth.access(user)?.txn(request, &self.leases)
     }
 
     /// The current revision.

@@ -3,10 +3,7 @@
 //! Owns etcd's order of checks (it decides which of two errors a client sees) and the rule that one transaction
 //! changes a key at most once, also across nested transactions.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Bound,
-};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
@@ -15,6 +12,7 @@ use crate::{
     error::Error,
     key_range::KeyRange,
     request::{Compare, DeleteRangeRequest, Operation, PutRequest, RangeRequest, TxnRequest},
+    spans::Spans,
 };
 
 /// etcd's default for [`TxnLimits::max_operations`].
@@ -114,8 +112,12 @@ struct Changes {
 fn changed_keys(branch: &[Operation]) -> Result<Changes, Error> {
     let mut changes = Changes::default();
     for operation in branch {
-        if let Operation::DeleteRange(request) = operation {
-            changes.deletes.insert(&KeyRange::new(request.key.clone(), request.range_end.clone()));
+        let Operation::DeleteRange(request) = operation else { continue };
+        // etcd takes the end of a from-key range literally here, so that it overlaps nothing: a transaction may put a
+        // key and delete everything from a key on. Real clients may do so; both changes count, in order.
+        match KeyRange::new(request.key.clone(), request.range_end.clone()) {
+            KeyRange::From(_) => {}
+            range => changes.deletes.insert(&range),
         }
     }
     for operation in branch {
@@ -141,54 +143,5 @@ fn changed_keys(branch: &[Operation]) -> Result<Changes, Error> {
 impl Changes {
     fn add_put(&mut self, key: Bytes) -> Result<(), Error> {
         if self.deletes.contains(&key) || !self.puts.insert(key) { Err(Error::DuplicateKey) } else { Ok(()) }
-    }
-}
-
-/// A union of key ranges: start to exclusive end, disjoint and not touching.
-///
-/// Kept merged so that a large transaction costs a logarithm per key, not a walk over all deletes.
-#[derive(Default)]
-struct Spans {
-    spans: BTreeMap<Vec<u8>, Vec<u8>>,
-}
-
-impl Spans {
-    fn insert(&mut self, range: &KeyRange) {
-        match range {
-            KeyRange::Single(key) => {
-                let mut successor = key.to_vec();
-                successor.push(0);
-                self.insert_span(key.to_vec(), successor);
-            }
-            KeyRange::Between(start, end) if start < end => self.insert_span(start.to_vec(), end.to_vec()),
-            // etcd takes the end of a from-key range literally here, so that it overlaps nothing: a transaction may
-            // put a key and delete everything from a key on. Real clients may do so; both changes count, in order.
-            KeyRange::Between(..) | KeyRange::From(_) => {}
-        }
-    }
-
-    fn insert_span(&mut self, mut start: Vec<u8>, mut end: Vec<u8>) {
-        // Swallow every span that overlaps or touches, from the last one that starts at or below our end.
-        while let Some((other_start, other_end)) = self.spans.range(..=end.clone()).next_back() {
-            if *other_end < start {
-                break;
-            }
-            let (other_start, other_end) = (other_start.clone(), other_end.clone());
-            self.spans.remove(&other_start);
-            start = start.min(other_start);
-            end = end.max(other_end);
-        }
-        self.spans.insert(start, end);
-    }
-
-    fn absorb(&mut self, other: Spans) {
-        for (start, end) in other.spans {
-            self.insert_span(start, end);
-        }
-    }
-
-    fn contains(&self, key: &[u8]) -> bool {
-        let bounds = (Bound::Unbounded, Bound::Included(key));
-        self.spans.range::<[u8], _>(bounds).next_back().is_some_and(|(_, end)| key < end.as_slice())
     }
 }

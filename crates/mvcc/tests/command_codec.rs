@@ -5,7 +5,9 @@
 mod support;
 
 use bytes::Bytes;
-use duet_mvcc::{Alarm, AlarmKind, Command, DecodeError, MAX_TXN_DEPTH, Operation, TxnRequest};
+use duet_mvcc::{
+    Actor, Alarm, AlarmKind, AuthCommand, Command, DecodeError, MAX_TXN_DEPTH, Operation, TxnRequest, UserId,
+};
 use proptest::prelude::*;
 use support::{generate, op_put, put, txn};
 
@@ -38,7 +40,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(tail in prop::collection::vec(any::<u8>(), 0..200), tag in 0_u8..20) {
+    fn arbitrary_bytes_never_panic(tail in prop::collection::vec(any::<u8>(), 0..200), tag in 0_u8..48) {
         let mut bytes = vec![1, tag];
         bytes.extend(tail);
         let bytes = Bytes::from(bytes);
@@ -61,6 +63,8 @@ fn formats_and_tags_of_other_versions_are_refused() {
     assert_eq!(Command::decode(&Bytes::new()), Err(DecodeError::Truncated));
     assert_eq!(Command::decode(&Bytes::from_static(&[2, 1])), Err(DecodeError::UnknownFormat(2)));
     assert_eq!(Command::decode(&Bytes::from_static(&[1, 9])), Err(DecodeError::UnknownTag(9)));
+    let twice = Bytes::from_static(&[1, 32, 2, 32, 2, 6, 2]);
+    assert_eq!(Command::decode(&twice), Err(DecodeError::UnknownTag(32)), "one command has one owner");
 }
 
 #[test]
@@ -73,6 +77,12 @@ fn the_first_format_stays_readable() {
     let alarm = Alarm { kind: AlarmKind::NoSpace, member: 300 };
     assert_eq!(Command::RaiseAlarm(alarm).encode(), [1, 16, 1, 172, 2].as_slice());
     assert_eq!(Command::ClearAlarm(alarm).encode(), [1, 17, 1, 172, 2].as_slice());
+    let user_add = AuthCommand::UserAdd { name: "bo".into(), password: None };
+    assert_eq!(Command::Auth(user_add).encode(), [1, 35, 2, b'b', b'o', 0].as_slice());
+    let by_user = Actor::User(UserId(200));
+    let delete = Box::new(Command::Auth(AuthCommand::RoleDelete { name: "r".into() }));
+    let encoded = Command::As { actor: by_user, command: delete }.encode();
+    assert_eq!(encoded, [1, 32, 200, 1, 41, 1, b'r'].as_slice());
     assert_eq!(
         Command::Txn(txn(vec![op_put("a")])).encode(),
         [1, 3, 0, 1, 1, 0, 1, b'a', 1, b'v', 0, 0].as_slice()

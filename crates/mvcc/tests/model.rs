@@ -48,7 +48,9 @@ fn is_valid(command: &Command) -> bool {
         | Command::LeaseGrant { .. }
         | Command::LeaseRevoke { .. }
         | Command::RaiseAlarm(_)
-        | Command::ClearAlarm(_) => true,
+        | Command::ClearAlarm(_)
+        | Command::Auth(_) => true,
+        Command::As { command, .. } => is_valid(command),
     }
 }
 

@@ -36,6 +36,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 
+use crate::auth::AuthOptions;
 use crate::grpc::auth::AuthService;
 use crate::grpc::cluster::ClusterService;
 use crate::grpc::election::ElectionService;
@@ -88,11 +89,13 @@ const PROGRESS_INTERVAL: Duration = Duration::from_mins(10);
 pub struct ClientPortOptions {
     /// Time between progress notifications to quiet watchers that asked for them.
     pub watch_progress_interval: Duration,
+    /// How users log in.
+    pub auth: AuthOptions,
 }
 
 impl Default for ClientPortOptions {
     fn default() -> ClientPortOptions {
-        ClientPortOptions { watch_progress_interval: PROGRESS_INTERVAL }
+        ClientPortOptions { watch_progress_interval: PROGRESS_INTERVAL, auth: AuthOptions::default() }
     }
 }
 
@@ -108,8 +111,7 @@ pub async fn serve(
     let hub = WatchHub::new(handle.clone());
     let leases = LeaseClock::new(handle.clone());
     let stopped = Stopping::new(stopped);
-    let progress_interval = options.watch_progress_interval;
-    let api = Api::new(handle, hub.clone(), leases.clone(), stopped.clone(), progress_interval);
+    let api = Api::new(handle, hub.clone(), leases.clone(), stopped.clone(), &options);
     // Ended with this set when the port is closed.
     let mut background = JoinSet::new();
     background.spawn(hub.run());

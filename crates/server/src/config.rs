@@ -10,6 +10,8 @@ use duet_protocol::{ApplianceId, limits};
 use duet_witness::{ClusterName, WitnessUrl};
 use serde::Deserialize;
 
+use crate::auth::AuthOptions;
+
 /// Longest client URL, in bytes: it is told to the peer with every greeting.
 const CLIENT_URL_BYTES: usize = 1024;
 
@@ -34,6 +36,8 @@ pub struct Config {
     pub witness: WitnessUrl,
     /// Entries of the log kept for a peer that was away for a short time; one that was away for longer gets a whole copy.
     pub retain_entries: u64,
+    /// How users log in.
+    pub auth: AuthOptions,
 }
 
 /// Why a configuration is not used.
@@ -93,6 +97,10 @@ pub struct Settings {
     pub witness: Option<String>,
     /// See [`Config::retain_entries`]; by default [`duet_protocol::limits::RETAIN_ENTRIES`].
     pub retain_entries: Option<u64>,
+    /// etcd's `--auth-token-ttl`, in seconds: see [`AuthOptions::token_ttl`].
+    pub auth_token_ttl: Option<u64>,
+    /// etcd's `--bcrypt-cost`: see [`AuthOptions::bcrypt_cost`].
+    pub bcrypt_cost: Option<u32>,
     /// Where the text came from, for messages.
     #[serde(skip)]
     pub source: Source,
@@ -191,6 +199,8 @@ impl Settings {
             peer: self.peer.or(file.peer),
             witness: self.witness.or(file.witness),
             retain_entries: self.retain_entries.or(file.retain_entries),
+            auth_token_ttl: self.auth_token_ttl.or(file.auth_token_ttl),
+            bcrypt_cost: self.bcrypt_cost.or(file.bcrypt_cost),
             source: file.source,
         }
     }
@@ -264,6 +274,7 @@ impl Settings {
             ));
         }
         let retain_entries = self.retain_entries.unwrap_or(limits::RETAIN_ENTRIES);
+        let auth = self.auth()?;
         Ok(Config {
             cluster,
             appliance,
@@ -274,7 +285,21 @@ impl Settings {
             peer,
             witness,
             retain_entries,
+            auth,
         })
+    }
+
+    fn auth(&self) -> Result<AuthOptions, ConfigError> {
+        let mut options = AuthOptions::default();
+        if let Some(seconds) = self.auth_token_ttl {
+            let set = options.set_token_ttl(seconds);
+            set.map_err(|error| self.bad("auth_token_ttl", &seconds.to_string(), error.to_string()))?;
+        }
+        if let Some(cost) = self.bcrypt_cost {
+            let set = options.set_bcrypt_cost(cost);
+            set.map_err(|error| self.bad("bcrypt_cost", &cost.to_string(), error.to_string()))?;
+        }
+        Ok(options)
     }
 
     fn witness_url(&self) -> Result<WitnessUrl, ConfigError> {
@@ -315,7 +340,7 @@ impl Settings {
 /// Nothing, unless the message is about an unknown field without the list of known ones.
 fn allowed_fields(message: &str) -> &'static str {
     if message.contains("unknown field") && !message.contains("expected") {
-        "; known are cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness, retain_entries"
+        "; known are cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness, retain_entries, auth_token_ttl, bcrypt_cost"
     } else {
         ""
     }
@@ -349,6 +374,22 @@ witness = "http://127.0.0.1:7900"
         assert_eq!(config.witness.to_string(), "http://127.0.0.1:7900");
         let config = Config::from_toml(&GOOD.replace("http://127.0.0.1:7900", "dir:/mnt/share")).unwrap();
         assert_eq!(config.witness, WitnessUrl::Directory { path: "/mnt/share".into() });
+    }
+
+    #[test]
+    fn users_log_in_as_etcds_flags_say() {
+        let auth = |lines: &str| Config::from_toml(&format!("{GOOD}{lines}")).map(|config| config.auth);
+        let defaults = auth("").unwrap();
+        assert_eq!(defaults.bcrypt_cost, 10);
+        assert_eq!(defaults.token_ttl, std::time::Duration::from_mins(5));
+        let chosen = auth("auth_token_ttl = 60\nbcrypt_cost = 12").unwrap();
+        assert_eq!((chosen.token_ttl.as_secs(), chosen.bcrypt_cost), (60, 12));
+        for (line, part) in
+            [("auth_token_ttl = 0", "auth_token_ttl = \"0\""), ("bcrypt_cost = 32", "4 to 31")]
+        {
+            let told = auth(line).unwrap_err().to_string();
+            assert!(told.contains("line 9") && told.contains(part), "{told}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use duet_mvcc::{Applied, Command, Store};
+use duet_mvcc::{Actor, Applied, Command, Store};
 use duet_protocol::{ApplianceId, ClusterId, DiskId, Epoch, Input, Instant, ReadPermit, RoleName};
 use duet_serving::AppliedBatch;
 use parking_lot::RwLock;
@@ -34,6 +34,8 @@ pub(crate) struct Inner {
     pub(crate) event_sink: Arc<EventSinkCell>,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Whether the store's users are on, for those who need not wait for its lock.
+    pub(crate) users_are_on: Arc<AtomicBool>,
 }
 
 /// What never changes while an appliance runs.
@@ -125,6 +127,24 @@ impl Handle {
         &self.inner.metrics
     }
 
+    /// Proposes a write of the appliance's own, which no user asked for.
+    ///
+    /// # Errors
+    /// As [`Handle::write`].
+    pub async fn write_own(&self, command: Command) -> Result<Applied, WriteError> {
+        if self.users_are_on() {
+            let command = Box::new(command);
+            self.write(Command::As { actor: Actor::Appliance, command }).await
+        } else {
+            self.write(command).await
+        }
+    }
+
+    /// Whether every request must come from a user, as far as this appliance has applied.
+    pub fn users_are_on(&self) -> bool {
+        self.inner.users_are_on.load(Ordering::SeqCst)
+    }
+
     /// Whether linearizable reads may be answered from the local store.
     ///
     /// Usage: `let guard = handle.read_permit()?; let answer = handle.store().read().range(..); guard.still_valid()?;`
@@ -187,6 +207,7 @@ impl Handle {
             event_sink: Arc::default(),
             waiters: Arc::default(),
             metrics: Arc::default(),
+            users_are_on: Arc::default(),
         };
         Self { inner: Arc::new(inner) }
     }

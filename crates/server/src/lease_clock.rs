@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use duet_mvcc::Command;
+use duet_mvcc::{Applied, Command, Error};
 use duet_serving::{LEASE_TICK, LeaseTimers};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -70,8 +70,10 @@ impl LeaseClock {
     }
 
     async fn revoke(&self, id: i64) {
-        match self.handle.write(Command::LeaseRevoke { id }).await {
-            // A refusal says that the lease is gone already.
+        match self.handle.write_own(Command::LeaseRevoke { id }).await {
+            // Users were turned on meanwhile, and the log holds an order that nobody is named with.
+            Ok(Applied { result: Err(Error::Auth(_)), .. }) => self.timers.lock().revocation_failed(id),
+            // Any other refusal says that the lease is gone already.
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(lease = id, %error, "an expired lease could not be revoked, it is tried again");

@@ -32,11 +32,13 @@ mod waiters;
 mod witness_port;
 
 // The client API.
+mod auth;
 pub mod client_port;
 pub mod grpc;
 pub mod lease_clock;
 pub mod watch_hub;
 
+pub use auth::{AuthOptions, OptionError};
 pub use config::Config;
 pub use duet_serving::AppliedBatch;
 pub use error::{ExitReason, InitError, NotPrimary, StartError, WriteError};

@@ -326,6 +326,7 @@ impl Room {
             event_sink: machine.event_sink.clone(),
             waiters: machine.waiters.clone(),
             metrics: machine.metrics.clone(),
+            users_are_on: machine.users_are_on.clone(),
         };
         let (machine, link, copies) = (Arc::new(machine), Arc::new(link), Arc::new(copies));
         Ok(Self { config, name, register, parts, inner, fate, tail, machine, link, copies, board, data })
@@ -393,12 +394,14 @@ impl Room {
         };
         threads.push(fate.spawn("driver", drive)?);
         threads.extend(start_link(&link, listeners.peer, &fate)?);
-        let client_port =
-            start_client_port(listeners.client, &handle, &fate).map_err(|reason| StartError::Listen {
+        let options = ClientPortOptions { auth: config.auth.clone(), ..ClientPortOptions::default() };
+        let client_port = start_client_port(listeners.client, &handle, &fate, options).map_err(|reason| {
+            StartError::Listen {
                 address: listeners.client_address.to_string(),
                 what: "client_listen",
                 reason,
-            })?;
+            }
+        })?;
         tracing::info!(
             "appliance {appliance} of cluster \"{}\" has started; clients: {client_url}",
             handle.identity().cluster_name
@@ -426,6 +429,7 @@ fn start_client_port(
     listener: TcpListener,
     handle: &Handle,
     fate: &Fate,
+    options: ClientPortOptions,
 ) -> std::io::Result<tokio::task::JoinHandle<()>> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -434,5 +438,5 @@ fn start_client_port(
     let stop = async move {
         let _ = exit.wait_for(Option::is_some).await;
     };
-    Ok(tokio::spawn(client_port::serve(listener, handle, admin, ClientPortOptions::default(), stop)))
+    Ok(tokio::spawn(client_port::serve(listener, handle, admin, options, stop)))
 }

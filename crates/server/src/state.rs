@@ -4,7 +4,7 @@
 //! position that goes with the state is taken under the same lock as the state, so a checkpoint never claims another one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -90,6 +90,8 @@ pub(crate) struct Machine {
     pub(crate) event_sink: Arc<EventSinkCell>,
     /// The store's revision, for those who must not wait for its lock.
     pub(crate) revision: Arc<AtomicI64>,
+    /// The same of whether its users are on.
+    pub(crate) users_are_on: Arc<AtomicBool>,
     pub(crate) metrics: Arc<Metrics>,
     permit: Arc<PermitCell>,
     inbox: Arc<Inbox>,
@@ -191,12 +193,14 @@ impl Machine {
         let store = load(&state)?;
         let applied = state.applied();
         let revision = Arc::new(AtomicI64::new(store.revision()));
+        let users_are_on = Arc::new(AtomicBool::new(store.auth().is_enabled()));
         Ok(Self {
             store: Arc::new(RwLock::new(store)),
             waiters: Arc::default(),
             event_sink: Arc::default(),
             revision,
             metrics: Arc::default(),
+            users_are_on,
             permit,
             inbox,
             tail,
@@ -283,6 +287,7 @@ impl Machine {
             }
             drop(bar);
             self.revision.store(store.revision(), Ordering::SeqCst);
+            self.users_are_on.store(store.auth().is_enabled(), Ordering::SeqCst);
             outcome
         };
         if let Some(last) = entries.last() {
@@ -293,7 +298,9 @@ impl Machine {
         self.inbox.event(Input::Applied(lsn));
         drop(applied);
         self.tell(outcome);
-        self.look_at_pending(commands.iter().any(|command| matches!(command, Command::Compact { .. })));
+        self.look_at_pending(
+            commands.iter().any(|command| matches!(command.inner(), Command::Compact { .. })),
+        );
         Ok(lsn)
     }
 
@@ -426,7 +433,11 @@ impl Machine {
         failpoint::reach("snapshot.install.after");
         let loaded = load(&self.state)?;
         let revision = loaded.revision();
-        *self.store.write() = loaded;
+        {
+            let mut store = self.store.write();
+            self.users_are_on.store(loaded.auth().is_enabled(), Ordering::SeqCst);
+            *store = loaded;
+        }
         self.revision.store(revision, Ordering::SeqCst);
         *applied = position;
         // Their entries will never be applied one by one here.

@@ -2,6 +2,7 @@
 //!
 //! Owns what goes to the engine: the records applied since the last checkpoint, the revisions that died by
 //! compaction, and a small meta (revisions, leases, alarms). Beginning one shares, it does not copy, so the store's lock
+//! compaction, and a small meta (revisions, leases, users and roles). Beginning one shares, it does not copy, so the store's lock
 //! is held for microseconds. Invariant: a restored store equals the one that began the checkpoint, in all that can be
 //! seen.
 
@@ -11,6 +12,7 @@ use bytes::Bytes;
 
 use super::Store;
 use crate::{
+    auth::Auth,
     codec::{DecodeError, Reader, write_bytes, write_signed, write_unsigned},
     command::{read_alarm, write_alarm},
     entry::Head,
@@ -30,6 +32,9 @@ const META_FORMAT_WITH_SECTIONS: u8 = 2;
 
 /// Section with the alarms.
 const ALARMS_SECTION: u8 = 1;
+
+/// Section with users and roles.
+const AUTH_SECTION: u8 = 2;
 
 /// No store gets to this revision: a larger one is damage, and so every revision has a next one.
 const MAX_REVISION: i64 = 1 << 62;
@@ -151,6 +156,10 @@ impl Store {
             output.push(ALARMS_SECTION);
             write_bytes(&mut output, &section);
         }
+        if !self.auth.is_untouched() && !Bug::AuthLostAtRestore.planted() {
+            output.push(AUTH_SECTION);
+            write_bytes(&mut output, &self.auth.encode());
+        }
         output
     }
 
@@ -163,6 +172,7 @@ impl Store {
                     self.alarms.raise(alarm).map_err(|_| DecodeError::TrailingBytes)?;
                 }
             }
+            AUTH_SECTION => self.auth = Auth::decode(&mut reader)?,
             tag => return Err(DecodeError::UnknownTag(tag)),
         }
         reader.finish()

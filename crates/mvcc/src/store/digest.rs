@@ -90,6 +90,8 @@ impl Store {
     }
 
     /// A digest of the whole logical state (revisions, leases with their keys, alarms, every visible version of every key).
+    /// A digest of the whole logical state (revisions, leases with their keys, users and roles, every visible version of
+    /// every key).
     /// For tests and audits: it loads every record.
     ///
     /// # Errors
@@ -108,6 +110,9 @@ impl Store {
         for alarm in self.alarms.iter() {
             hasher.number(alarm.kind as u64);
             hasher.number(alarm.member);
+        }
+        if !self.auth.is_untouched() {
+            hasher.bytes(&self.auth.encode());
         }
         let mut failure = None;
         self.index.walk(&KeyRange::all(), |key, entry| {

@@ -19,6 +19,9 @@ const REQUIRE_LEADER: &str = "hasleader";
 /// gRPC's own header for the client's time limit.
 pub const TIMEOUT_HEADER: &str = "grpc-timeout";
 
+/// Where clients put their token.
+const TOKEN_HEADERS: [&str; 2] = ["token", "authorization"];
+
 /// The circumstances of one call.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -50,6 +53,13 @@ impl Call {
             forwarded: false,
             metadata: MetadataMap::new(),
         }
+    }
+
+    /// What the client says about who it is: etcd's own header, or the one that HTTP clients know.
+    pub fn token(&self) -> Option<&str> {
+        let given = TOKEN_HEADERS.iter().find_map(|name| self.metadata.get(*name))?;
+        // What is no text is no token; it is refused as a wrong one.
+        Some(given.to_str().unwrap_or_default())
     }
 
     /// The same call with a fresh deadline: for the next message of a stream.
@@ -183,6 +193,8 @@ mod tests {
         let forwarded = call.forward(());
         assert!(forwarded.metadata().contains_key("token"));
         assert!(!forwarded.metadata().contains_key("te"));
-        assert!(Call::of(forwarded).0.forwarded);
+        let (there, ()) = Call::of(forwarded);
+        assert!(there.forwarded);
+        assert_eq!((call.token(), there.token()), (Some("secret"), Some("secret")));
     }
 }

@@ -6,6 +6,7 @@ use duet_protocol::ApplianceId;
 use tonic::{Request, Response, Status};
 
 use super::Api;
+use super::call::Call;
 use super::errors::{MEMBER_BAD_URLS, MEMBER_NOT_FOUND, MEMBER_NOT_LEARNER, MEMBERS_ARE_FIXED};
 
 /// The Cluster service.
@@ -60,7 +61,9 @@ impl Cluster for ClusterService {
         &self,
         request: Request<pb::MemberAddRequest>,
     ) -> Result<Response<pb::MemberAddResponse>, Status> {
-        let urls = &request.get_ref().peer_ur_ls;
+        let (call, request) = Call::of(request);
+        self.api.require_root(&call)?;
+        let urls = &request.peer_ur_ls;
         if urls.is_empty() || !urls.iter().all(|url| is_peer_url(url)) {
             return Err(MEMBER_BAD_URLS.into());
         }
@@ -71,7 +74,9 @@ impl Cluster for ClusterService {
         &self,
         request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
-        let known = self.is_member(request.get_ref().id);
+        let (call, request) = Call::of(request);
+        self.api.require_root(&call)?;
+        let known = self.is_member(request.id);
         Err(if known { MEMBERS_ARE_FIXED } else { MEMBER_NOT_FOUND }.into())
     }
 
@@ -79,18 +84,21 @@ impl Cluster for ClusterService {
         &self,
         request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
-        let urls = &request.get_ref().peer_ur_ls;
+        let (call, request) = Call::of(request);
+        self.api.require_root(&call)?;
+        let urls = &request.peer_ur_ls;
         if urls.is_empty() || !urls.iter().all(|url| is_peer_url(url)) {
             return Err(MEMBER_BAD_URLS.into());
         }
-        let known = self.is_member(request.get_ref().id);
+        let known = self.is_member(request.id);
         Err(if known { MEMBERS_ARE_FIXED } else { MEMBER_NOT_FOUND }.into())
     }
 
     async fn member_list(
         &self,
-        _: Request<pb::MemberListRequest>,
+        request: Request<pb::MemberListRequest>,
     ) -> Result<Response<pb::MemberListResponse>, Status> {
+        self.api.require_user(&Call::of(request).0)?;
         // etcd's header has no revision here. The membership is fixed, so there is no stale answer.
         let header = Some(self.api.header(0));
         Ok(Response::new(pb::MemberListResponse { header, members: members(&self.api) }))
@@ -100,7 +108,9 @@ impl Cluster for ClusterService {
         &self,
         request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
-        let known = self.is_member(request.get_ref().id);
+        let (call, request) = Call::of(request);
+        self.api.require_root(&call)?;
+        let known = self.is_member(request.id);
         Err(if known { MEMBER_NOT_LEARNER } else { MEMBER_NOT_FOUND }.into())
     }
 }

@@ -52,9 +52,9 @@ pub const MEMBER_NOT_LEARNER: ApiError =
 /// Peer URLs are missing or no URLs.
 pub const MEMBER_BAD_URLS: ApiError =
     error(Code::InvalidArgument, "etcdserver: given member URLs are invalid");
-/// Users and roles are off.
-pub const AUTH_NOT_ENABLED: ApiError =
-    error(Code::FailedPrecondition, "etcdserver: authentication is not enabled");
+/// A user without a password has tried to log in with one. etcd forgets to translate it: another prefix, no code.
+pub const NO_PASSWORD_USER: ApiError =
+    error(Code::Unknown, "auth: authentication failed, password was given for no password user");
 /// A lock's key is gone: its lease has ended, or somebody deleted it.
 pub const LOCK_SESSION_EXPIRED: ApiError = error(Code::Unknown, "mutex: session is expired");
 /// Nobody leads.
@@ -76,9 +76,6 @@ pub const MEMBERS_ARE_FIXED: ApiError = error(
     Code::FailedPrecondition,
     "duet: a pair always has the members A and B; replace an appliance by starting a blank one in its place",
 );
-/// Not built yet.
-pub const AUTH_NOT_BUILT: ApiError =
-    error(Code::Unimplemented, "duet: users and roles are not supported by this version");
 /// Not built yet.
 pub const SNAPSHOT_NOT_BUILT: ApiError =
     error(Code::Unimplemented, "duet: snapshots in etcd's format are not supported by this version");
@@ -119,6 +116,8 @@ pub fn refused(error: &Error) -> Status {
         ErrorCode::NotFound => Code::NotFound,
         ErrorCode::FailedPrecondition => Code::FailedPrecondition,
         ErrorCode::OutOfRange => Code::OutOfRange,
+        ErrorCode::PermissionDenied => Code::PermissionDenied,
+        ErrorCode::Unauthenticated => Code::Unauthenticated,
         ErrorCode::ResourceExhausted => Code::ResourceExhausted,
         ErrorCode::DataLoss => Code::DataLoss,
         ErrorCode::Internal => {

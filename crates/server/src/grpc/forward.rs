@@ -18,6 +18,7 @@ use tonic::{ConnectError, Response, Status};
 
 use super::call::Call;
 use super::errors::{TIMEOUT_LEADER_FAILED, TOO_MANY_REQUESTS, is_not_appended, refused, write_failed};
+use super::permit::NotOwned;
 use super::{Api, PRIMARY_POLL};
 use crate::error::{NotPrimary, WriteError};
 use crate::handle::View;
@@ -112,7 +113,7 @@ pub enum Written<T> {
 }
 
 impl Api {
-    /// Proposes `command` here, or has `there` send the request to the primary.
+    /// Proposes `command` in the caller's name here, or has `there` send the request to the primary.
     pub async fn write<F, Answer>(
         &self,
         call: &Call,
@@ -126,13 +127,8 @@ impl Api {
         let mut view = self.watch_view();
         loop {
             let (is_primary, url) = destination(&mut view);
-            if is_primary {
-                match timeout_at(call.deadline, self.handle().write(command.clone())).await {
-                    Ok(Ok(applied)) => return Ok(Written::Here(Box::new(applied))),
-                    Ok(Err(WriteError::NotPrimary | WriteError::Stopping)) => {}
-                    Ok(Err(error)) => return Err(write_failed(error)),
-                    Err(_) => return Err(call.timed_out()),
-                }
+            if is_primary && let Some(applied) = self.write_here(call, &command).await? {
+                return Ok(Written::Here(Box::new(applied)));
             }
             if call.forwarded {
                 return Err(call.no_primary());
@@ -147,6 +143,21 @@ impl Api {
                 }
             }
             wait_for_change(call, &mut view).await?;
+        }
+    }
+
+    /// Proposes `command` here; `None` if it was certainly not appended, because this appliance is not primary.
+    async fn write_here(&self, call: &Call, command: &Command) -> Result<Option<Applied>, Status> {
+        let command = match self.owned(call, command) {
+            Ok(command) => command,
+            Err(NotOwned::NotPrimary) => return Ok(None),
+            Err(NotOwned::Refused(error)) => return Err(refused(&error.into())),
+        };
+        match timeout_at(call.deadline, self.handle().write(command)).await {
+            Ok(Ok(applied)) => Ok(Some(applied)),
+            Ok(Err(WriteError::NotPrimary | WriteError::Stopping)) => Ok(None),
+            Ok(Err(error)) => Err(write_failed(error)),
+            Err(_) => Err(call.timed_out()),
         }
     }
 

@@ -7,8 +7,8 @@ use duet_etcd_api::etcdserverpb as pb;
 use duet_etcd_api::etcdserverpb::kv_client::KvClient;
 use duet_etcd_api::etcdserverpb::kv_server::Kv;
 use duet_mvcc::{
-    Command, Operation, Response as Answer, TxnLimits, TxnRequest, validate_delete_range, validate_put,
-    validate_range, validate_txn,
+    Command, Operation, Response as Answer, Store, TxnLimits, TxnRequest, validate_delete_range,
+    validate_put, validate_range, validate_txn,
 };
 use prost::Message;
 use tonic::transport::Channel;
@@ -63,18 +63,18 @@ impl Kv for KvService {
         let (call, request) = Call::of(request);
         let range = convert::range(&request).map_err(|error| refused(&error))?;
         validate_range(&range).map_err(|error| refused(&error))?;
+        let read_range = |store: &Store| {
+            self.api.permit(&call, store, |access| access.range(&range))?;
+            store.range(&range)
+        };
         let answer = if range.serializable {
-            let answer = self.api.handle().store().read().range(&range);
+            let answer = read_range(&self.api.handle().store().read());
             answer.map_err(|error| refused(&error))?
         } else {
-            let read = self.api.read(
-                &call,
-                |store| store.range(&range),
-                |channel, call| {
-                    let request = call.forward(request.clone());
-                    async move { client(channel).range(request).await }
-                },
-            );
+            let read = self.api.read(&call, read_range, |channel, call| {
+                let request = call.forward(request.clone());
+                async move { client(channel).range(request).await }
+            });
             match read.await? {
                 ReadAt::Here(answer) => answer,
                 ReadAt::There(answer) => return Ok(Response::new(answer)),
@@ -176,18 +176,18 @@ impl KvService {
         txn: TxnRequest,
         request: pb::TxnRequest,
     ) -> Result<pb::TxnResponse, Status> {
+        let read_txn = |store: &Store| {
+            self.api.permit_txn(call, store, &txn)?;
+            store.read_only_txn(&txn)
+        };
         let answer = if is_serializable(&txn) {
-            let answer = self.api.handle().store().read().read_only_txn(&txn);
+            let answer = read_txn(&self.api.handle().store().read());
             answer.map_err(|error| refused(&error))?
         } else {
-            let read = self.api.read(
-                call,
-                |store| store.read_only_txn(&txn),
-                |channel, call| {
-                    let request = call.forward(request.clone());
-                    async move { client(channel).txn(request).await }
-                },
-            );
+            let read = self.api.read(call, read_txn, |channel, call| {
+                let request = call.forward(request.clone());
+                async move { client(channel).txn(request).await }
+            });
             match read.await? {
                 ReadAt::Here(answer) => answer,
                 ReadAt::There(answer) => return Ok(answer),

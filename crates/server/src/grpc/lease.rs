@@ -1,9 +1,11 @@
 //! The Lease service. Grants and revocations are writes; renewals and remaining times are the primary's clock's.
+//!
+//! Renewing needs no user, as in etcd: it changes no data, and who knows a lease's id was told it.
 
 use duet_etcd_api::etcdserverpb as pb;
 use duet_etcd_api::etcdserverpb::lease_client::LeaseClient;
 use duet_etcd_api::etcdserverpb::lease_server::Lease;
-use duet_mvcc::{Command, Response as Answer, effective_ttl};
+use duet_mvcc::{Command, KeyRange, Response as Answer, effective_ttl};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -119,7 +121,15 @@ impl Lease for LeaseService {
         let (call, request) = Call::of(request);
         let read = self.api.read(
             &call,
-            |store| Ok((store.lease_time_to_live(request.id, request.keys), store.revision())),
+            |store| {
+                let lease = store.lease_time_to_live(request.id, request.keys);
+                // Without the keys a lease says nothing about anything.
+                let keys = lease.iter().flat_map(|lease| lease.keys.iter().cloned());
+                self.api.permit(&call, store, |access| {
+                    keys.map(KeyRange::Single).try_for_each(|key| access.read(&key))
+                })?;
+                Ok((lease, store.revision()))
+            },
             |channel, call| {
                 let request = call.forward(request);
                 async move { client(channel).lease_time_to_live(request).await }
@@ -152,7 +162,10 @@ impl Lease for LeaseService {
         let (call, request) = Call::of(request);
         let read = self.api.read(
             &call,
-            |store| Ok((store.leases(), store.revision())),
+            |store| {
+                self.api.permit(&call, store, |_| Ok(()))?;
+                Ok((store.leases(), store.revision()))
+            },
             |channel, call| {
                 let request = call.forward(request);
                 async move { client(channel).lease_leases(request).await }

@@ -35,7 +35,13 @@ impl MaintenanceService {
 #[tonic::async_trait]
 impl Maintenance for MaintenanceService {
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
-        if request.get_ref().action == i32::from(pb::alarm_request::AlarmAction::Activate) {
+        let (call, request) = Call::of(request);
+        if request.action == i32::from(pb::alarm_request::AlarmAction::Get) {
+            self.api.require_user(&call)?;
+        } else {
+            self.api.require_root(&call)?;
+        }
+        if request.action == i32::from(pb::alarm_request::AlarmAction::Activate) {
             return Err(ALARM_NOT_BUILT.into());
         }
         // There are none: listing them, and ending one, both leave an empty list, as in etcd.
@@ -43,7 +49,11 @@ impl Maintenance for MaintenanceService {
         Ok(Response::new(pb::AlarmResponse { header, alarms: Vec::new() }))
     }
 
-    async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+    async fn status(
+        &self,
+        request: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
+        self.api.require_root(&Call::of(request).0)?;
         let Ok(Ok(report)) = timeout(STATUS_TIMEOUT, self.api.handle().status()).await else {
             return Err(STOPPED.into());
         };
@@ -75,12 +85,14 @@ impl Maintenance for MaintenanceService {
 
     async fn defragment(
         &self,
-        _: Request<pb::DefragmentRequest>,
+        request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
+        self.api.require_root_bluntly(&Call::of(request).0)?;
         Err(DEFRAGMENT_NOT_BUILT.into())
     }
 
-    async fn hash(&self, _: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+    async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+        self.api.require_root_bluntly(&Call::of(request).0)?;
         Err(HASH_NOT_BUILT.into())
     }
 
@@ -88,7 +100,9 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
-        let wanted = request.get_ref().revision;
+        let (call, request) = Call::of(request);
+        self.api.require_root_bluntly(&call)?;
+        let wanted = request.revision;
         let handle = self.api.handle().clone();
         // A walk over the whole history: not on a thread that serves connections.
         let hashed = tokio::task::spawn_blocking(move || {
@@ -109,8 +123,9 @@ impl Maintenance for MaintenanceService {
 
     async fn snapshot(
         &self,
-        _: Request<pb::SnapshotRequest>,
+        request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
+        self.api.require_root_bluntly(&Call::of(request).0)?;
         Err(SNAPSHOT_NOT_BUILT.into())
     }
 
@@ -120,6 +135,7 @@ impl Maintenance for MaintenanceService {
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
         let (call, request) = Call::of(request);
+        self.api.require_root(&call)?;
         let target = request.target_id;
         let (is_primary, me, peer) = {
             let view = self.api.view();
@@ -150,8 +166,9 @@ impl Maintenance for MaintenanceService {
 
     async fn downgrade(
         &self,
-        _: Request<pb::DowngradeRequest>,
+        request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
+        self.api.require_root(&Call::of(request).0)?;
         Err(DOWNGRADE_NOT_BUILT.into())
     }
 }

@@ -20,6 +20,7 @@ pub(crate) mod lease;
 pub(crate) mod lock;
 pub(crate) mod maintenance;
 mod observe;
+mod permit;
 mod waiting_line;
 pub(crate) mod watch;
 pub(crate) mod watch_stream;
@@ -33,6 +34,8 @@ use std::time::Duration;
 use duet_etcd_api::etcdserverpb as pb;
 use tokio::sync::watch as watch_channel;
 
+use crate::auth::{Passwords, Tokens};
+use crate::client_port::ClientPortOptions;
 use crate::handle::{Handle, View};
 use crate::lease_clock::LeaseClock;
 use crate::watch_hub::WatchHub;
@@ -98,6 +101,8 @@ struct Shared {
     leases: Arc<LeaseClock>,
     stopping: Stopping,
     progress_interval: Duration,
+    tokens: Tokens,
+    passwords: Passwords,
 }
 
 impl Api {
@@ -107,11 +112,15 @@ impl Api {
         hub: Arc<WatchHub>,
         leases: Arc<LeaseClock>,
         stopping: Stopping,
-        progress_interval: Duration,
+        options: &ClientPortOptions,
     ) -> Api {
         let view = handle.view();
         let forwarder = Forwarder::default();
-        Api { inner: Arc::new(Shared { handle, view, forwarder, hub, leases, stopping, progress_interval }) }
+        let progress_interval = options.watch_progress_interval;
+        let (tokens, passwords) = (Tokens::new(&options.auth), Passwords::new(options.auth.bcrypt_cost));
+        let shared =
+            Shared { handle, view, forwarder, hub, leases, stopping, progress_interval, tokens, passwords };
+        Api { inner: Arc::new(shared) }
     }
 
     pub(crate) fn handle(&self) -> &Handle {
@@ -140,6 +149,14 @@ impl Api {
 
     pub(crate) fn stopping(&self) -> Stopping {
         self.inner.stopping.clone()
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.inner.tokens
+    }
+
+    pub(crate) fn passwords(&self) -> &Passwords {
+        &self.inner.passwords
     }
 
     pub(crate) fn progress_interval(&self) -> Duration {

@@ -77,6 +77,7 @@ impl Machine {
             event_sink: Arc::default(),
             waiters: Arc::default(),
             metrics: Arc::default(),
+            users_are_on: Arc::default(),
         };
         let handle = Handle { inner: Arc::new(inner) };
         let room = handle.clone();
@@ -145,7 +146,15 @@ fn machine_room(handle: &Handle) {
                 continue;
             }
             let command = Command::decode(&write.command).unwrap();
-            let mut applied = handle.inner.store.write().apply(&command);
+            let mut applied = {
+                let mut store = handle.inner.store.write();
+                let applied = store.apply(&command);
+                handle
+                    .inner
+                    .users_are_on
+                    .store(store.auth().is_enabled(), std::sync::atomic::Ordering::SeqCst);
+                applied
+            };
             let batch = AppliedBatch {
                 events: std::mem::take(&mut applied.events),
                 revision: applied.revision,
@@ -356,7 +365,8 @@ async fn the_events_of_a_transaction_come_together_in_its_order() {
 
 #[tokio::test]
 async fn progress_is_told_on_demand_and_after_quiet_time() {
-    let options = ClientPortOptions { watch_progress_interval: Duration::from_millis(300) };
+    let options =
+        ClientPortOptions { watch_progress_interval: Duration::from_millis(300), ..Default::default() };
     let machine = Machine::start(ApplianceId::A, options).await;
     machine.promote(1);
     let mut kv = machine.kv().await;

@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Api;
-use super::call::requires_leader;
+use super::call::{Call, requires_leader};
 use super::errors::{NO_LEADER, STOPPED};
 use super::watch_stream::{Ended, WatchStream};
 use crate::handle::View;
@@ -54,10 +54,11 @@ impl Watch for WatchService {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let needs_leader = requires_leader(request.metadata().as_ref());
         let (sender, receiver) = mpsc::channel(WAITING_RESPONSES);
-        let stream = WatchStream::new(self.api.clone(), sender.clone());
+        let (call, requests) = Call::of(request);
+        let stream = WatchStream::new(self.api.clone(), sender.clone()).of(call);
         let api = self.api.clone();
         tokio::spawn(async move {
-            let Err(ended) = serve(api, stream, request.into_inner(), needs_leader).await;
+            let Err(ended) = serve(api, stream, requests, needs_leader).await;
             if let Ended::Failed(status) = ended {
                 // The client may be gone or not reading: then there is nobody to tell.
                 let _ = sender.send_timeout(Err(status), NO_LEADER_GRACE).await;

@@ -16,6 +16,7 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use super::call::Call;
 use super::convert;
 use super::errors::{WATCH_COMPACTED, WATCH_DUPLICATE_ID, WATCH_EMPTY_RANGE, refused};
 use super::{Api, MAX_MESSAGE_BYTES};
@@ -75,6 +76,8 @@ pub struct WatchStream {
     progress_wanted: Option<i64>,
     /// Quiet watchers are due a notification.
     notify_quiet: bool,
+    /// Who opened the stream; nobody has to be asked for a watch of the server's own.
+    call: Option<Call>,
 }
 
 impl WatchStream {
@@ -90,7 +93,19 @@ impl WatchStream {
             next_id: 0,
             progress_wanted: None,
             notify_quiet: false,
+            call: None,
         }
+    }
+
+    /// The stream is a client's, who may watch what it may read. That is asked when a watch is taken up; one that runs goes
+    /// on when the permission is taken away, as in etcd.
+    pub fn of(self, call: Call) -> WatchStream {
+        WatchStream { call: Some(call), ..self }
+    }
+
+    fn may_watch(&self, range: &KeyRange) -> Result<(), Status> {
+        let Some(call) = &self.call else { return Ok(()) };
+        self.api.permit_here(call, |access| access.read(range)).map_err(|error| refused(&error))
     }
 
     /// Where responses go.
@@ -108,6 +123,11 @@ impl WatchStream {
         // etcd: no key is the smallest key.
         let key = if request.key.is_empty() { Bytes::from_static(b"\0") } else { request.key };
         let range = KeyRange::new(key, request.range_end);
+        if let Err(status) = self.may_watch(&range) {
+            // As Go's library writes an error.
+            let reason = format!("rpc error: code = {:?} desc = {}", status.code(), status.message());
+            return self.refuse(&reason).await;
+        }
         let id = match self.choose_id(request.watch_id, &range, request.start_revision) {
             Ok(id) => id,
             Err(reason) => return self.refuse(reason).await,

@@ -233,6 +233,7 @@ fn fold_outcome(outcome: &Applied) -> u64 {
         Ok(Response::LeaseGrant { id, .. }) => fold.write_i64(*id),
         Ok(Response::LeaseRevoke) => fold.write(&[3]),
         Ok(Response::Alarm(alarm)) => fold.write(&[4, u8::from(alarm.is_some())]),
+        Ok(Response::Auth) => fold.write(&[5]),
     }
     for event in &outcome.events {
         fold_event(&mut fold, event);

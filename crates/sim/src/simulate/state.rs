@@ -76,7 +76,7 @@ impl StateMachine {
     /// Applies one entry.
     pub fn apply(&mut self, entry: &Entry) -> Result<Applied, Failure> {
         let command = super::workload::command_of(entry)?;
-        self.compacting |= matches!(command, Command::Compact { .. });
+        self.compacting |= matches!(command.inner(), Command::Compact { .. });
         let applied = self.store.apply(&command);
         match &applied.result {
             Err(error) if error.is_fatal() => Err(error.to_string()),

@@ -16,6 +16,7 @@ pub const QUICK: &[(&str, &[&str])] = &[
     ("duet-mvcc/observations_keys", &["mvcc"]),
     ("duet-mvcc/observations_txn", &["mvcc"]),
     ("duet-mvcc/observations_history", &["mvcc"]),
+    ("duet-mvcc/auth", &["mvcc"]),
     ("duet-mvcc/restore", &["mvcc"]),
     ("duet-mvcc/model", &["mvcc"]),
     ("duet-storage/duet_storage --skip log::tests", &["storage"]),
