@@ -1,0 +1,83 @@
+//! A real etcd and a pair, side by side.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use duet::bench::etcd::{EtcdCluster, version};
+use duet::process::Launcher;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::harness::{A, B, Pair, Witness};
+
+/// Names another etcd than the one that is installed.
+const ETCD: &str = "DUET_TEST_ETCD_SERVER";
+
+/// Makes a missing etcd a failure.
+const REQUIRED: &str = "DUET_TEST_REQUIRE_ETCD";
+
+/// Longer than any one call takes: no answer is a difference, not an endless test.
+pub const CALL: Duration = Duration::from_secs(30);
+
+/// The first version whose behaviour Duet has throughout.
+pub const TARGET: Version = Version(3, 5, 0);
+
+/// Never answers the update of a member that it does not know; others do.
+pub const SILENT_ABOUT_STRANGERS: Version = Version(3, 5, 1);
+
+/// Major, minor and patch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Version(u32, u32, u32);
+
+impl Version {
+    fn parse(text: &str) -> Version {
+        let numbers: Vec<u32> = text.split('.').map(|number| number.parse().expect("a number")).collect();
+        let [major, minor, patch] = numbers[..] else { panic!("not a version: {text}") };
+        Version(major, minor, patch)
+    }
+}
+
+/// Both, running.
+pub struct Servers {
+    _pair: Pair,
+    _etcd: EtcdCluster,
+    /// What the etcd is.
+    pub version: Version,
+    /// Channels to the one etcd member.
+    pub etcd: Vec<Channel>,
+    /// Channels to the two appliances: calls go to one and the other in turn.
+    pub duet: Vec<Channel>,
+}
+
+fn etcd() -> PathBuf {
+    std::env::var_os(ETCD).map_or_else(|| "etcd".into(), PathBuf::from)
+}
+
+fn channel(url: &str) -> Channel {
+    Endpoint::from_shared(url.to_owned()).unwrap().connect_lazy()
+}
+
+impl Servers {
+    /// Starts both with empty stores; nothing, with a word, where there is no etcd.
+    pub async fn start() -> Option<Servers> {
+        let etcd = etcd();
+        let version = match version(&etcd) {
+            Ok(version) => version,
+            Err(failure) => {
+                assert!(std::env::var_os(REQUIRED).is_none(), "{REQUIRED} is set, but: {failure:?}");
+                println!("skipped: {failure:?}");
+                return None;
+            }
+        };
+        println!("compared with etcd {version}");
+        let pair = Pair::start(Witness::Server).await;
+        let launcher = Launcher::new(env!("CARGO_BIN_EXE_duet")).unwrap();
+        let cluster = EtcdCluster::start(&launcher, &etcd, &pair.dir().join("etcd"), 1).await.unwrap();
+        Some(Servers {
+            version: Version::parse(&version),
+            etcd: cluster.urls().iter().map(|url| channel(url)).collect(),
+            duet: [A, B].map(|appliance| channel(&pair.client_url(appliance))).into(),
+            _etcd: cluster,
+            _pair: pair,
+        })
+    }
+}
