@@ -130,6 +130,24 @@ fn a_reader_never_serves_a_damaged_record() {
     assert_eq!(reader.read(Lsn(2), 1000).unwrap().len(), 2);
 }
 
+/// A sound record in another one's place: its write went astray while the log was open.
+#[test]
+fn a_reader_never_serves_a_record_for_another() {
+    let mut subject = Subject::new();
+    subject.step(&Step::Append(vec![100; 3], 0)).unwrap();
+    subject.step(&Step::Sync).unwrap();
+    let reader = subject.log.as_ref().unwrap().reader();
+    let path = newest(&subject.disk);
+    let mut bytes = subject.disk.bytes(&path);
+    let second = segment::HEADER_BYTES + 164;
+    bytes.copy_within(second + 164..second + 2 * 164, second);
+    subject.disk.set_bytes(&path, &bytes);
+    assert_eq!(reader.read(Lsn(1), 1000).unwrap().len(), 1, "as far as it is sound");
+    let error = reader.read(Lsn(2), 0).unwrap_err();
+    assert!(matches!(&error, crate::ReadError::Damaged(damage) if damage.first_lost == Lsn(2)), "{error}");
+    assert_eq!(reader.read(Lsn(3), 0).unwrap().len(), 1);
+}
+
 #[test]
 fn damage_names_what_is_lost_and_what_is_there() {
     let mut subject = Subject::new();
