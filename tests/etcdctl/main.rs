@@ -19,6 +19,7 @@ mod failures;
 mod handover;
 mod leases;
 mod locks;
+mod maintenance;
 mod script;
 mod scripts;
 mod tool;

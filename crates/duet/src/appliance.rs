@@ -46,6 +46,7 @@ fn given(args: &ApplianceArgs) -> Settings {
         witness: args.witness,
         auth_token_ttl: args.auth_token_ttl,
         bcrypt_cost: args.bcrypt_cost,
+        quota_backend_bytes: args.quota_backend_bytes,
         ..Settings::default()
     }
 }

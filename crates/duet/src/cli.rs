@@ -110,6 +110,9 @@ pub struct ApplianceArgs {
     /// Cost of a new password's bcrypt hash [default: 10]
     #[arg(long, value_name = "4..31", env = "DUET_BCRYPT_COST")]
     pub bcrypt_cost: Option<u32>,
+    /// Bytes that the data may take, then the alarm NOSPACE is raised; 0: 2 GiB, negative: no limit
+    #[arg(long, value_name = "BYTES", env = "DUET_QUOTA_BACKEND_BYTES", allow_negative_numbers = true)]
+    pub quota_backend_bytes: Option<i64>,
 }
 
 /// `duet serve`

@@ -294,6 +294,11 @@ impl KeyIndex {
         }
     }
 
+    /// Whether any entry is as asked for. Ends at the first that is.
+    pub(crate) fn any(&self, is_wanted: impl Fn(&KeyEntry) -> bool) -> bool {
+        self.leaves.values().any(|leaf| leaf.entries.iter().any(&is_wanted))
+    }
+
     /// Lets `visit` change the entries from a key on, at least `max` of them if there are so many, whole leaves
     /// only. Entries for which it returns true are forgotten. Returns where to go on, or `None` at the end.
     pub(crate) fn visit_from(

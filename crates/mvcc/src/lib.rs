@@ -15,6 +15,7 @@ mod codec;
 mod command;
 mod entry;
 mod error;
+mod etcd_form;
 mod event;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -40,6 +41,7 @@ pub use auth::{
 pub use codec::DecodeError;
 pub use command::{Command, MAX_TXN_DEPTH};
 pub use error::{Error, ErrorCode};
+pub use etcd_form::to_etcd_form;
 pub use event::{Event, EventBatch, EventKind, EventLimits};
 pub use key_range::KeyRange;
 pub use lease::{LeaseInfo, MAX_LEASE_TTL_SECONDS, MIN_LEASE_TTL_SECONDS, effective_ttl};
@@ -50,7 +52,9 @@ pub use request::{
 };
 pub use revision::{REVISION_KEY_BYTES, Revision};
 pub use source::{EmptySource, RevisionSource, SourceError};
-pub use store::{Applied, Checkpoint, DEFAULT_CACHE_BYTES, HashKv, RestoreError, Statistics, Store};
+pub use store::{
+    Applied, Checkpoint, DEFAULT_CACHE_BYTES, HashKv, HashScope, HashWalk, RestoreError, Statistics, Store,
+};
 pub use validate::{
     DEFAULT_MAX_TXN_OPERATIONS, TxnLimits, validate_delete_range, validate_put, validate_range, validate_txn,
 };

@@ -7,6 +7,7 @@
 mod checkpoint;
 mod compaction;
 mod digest;
+mod hash;
 mod history;
 mod range;
 mod transaction;
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use self::transaction::Outcome;
 pub use self::{
     checkpoint::{Checkpoint, RestoreError},
-    digest::HashKv,
+    hash::{HashKv, HashScope, HashWalk},
 };
 use crate::{
     alarm::{Alarm, Alarms},

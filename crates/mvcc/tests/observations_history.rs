@@ -6,8 +6,8 @@
 mod support;
 
 use duet_mvcc::{
-    Command, Error, ErrorCode, EventKind, EventLimits, KeyRange, MAX_LEASE_TTL_SECONDS, Operation,
-    PutRequest, RangeRequest, Response, effective_ttl,
+    Alarm, AlarmKind, Command, Error, ErrorCode, EventKind, EventLimits, HashKv, HashScope, HashWalk,
+    KeyRange, MAX_LEASE_TTL_SECONDS, Operation, PutRequest, RangeRequest, Response, effective_ttl,
 };
 use support::*;
 
@@ -368,7 +368,7 @@ fn m2_m3_hashing_the_history() {
     assert_eq!(bench.store.hash_kv(7), Err(Error::FutureRevision));
     let at_5 = bench.store.hash_kv(5).unwrap();
     bench.put("e", "v");
-    assert_eq!(bench.store.hash_kv(5).unwrap(), at_5);
+    assert_eq!(bench.store.hash_kv(5).unwrap().hash, at_5.hash);
     let now = bench.store.hash_kv(0).unwrap();
     assert_eq!((now.hash_revision, now.compacted_revision), (7, -1));
     assert_ne!(now.hash, at_5.hash);
@@ -377,4 +377,57 @@ fn m2_m3_hashing_the_history() {
     let expected = bench.store.hash_kv(0).unwrap();
     assert_ne!(expected.hash, now.hash);
     in_every_phase(&mut bench, |bench| assert_eq!(bench.store.hash_kv(0).unwrap(), expected));
+}
+
+#[test]
+fn a_hash_in_slices_is_the_hash_whatever_happens_in_between() {
+    let mut bench = compactable();
+    bench.grant(7, 60).unwrap();
+    for scope in [HashScope::History { revision: 0 }, HashScope::State] {
+        let expected = bench.store.hash(scope).unwrap();
+        let mut walk = HashWalk::begin(&bench.store, scope).unwrap();
+        assert_eq!(walk.step(&bench.store, 1), Ok(None));
+        bench.put("later", "v");
+        bench.checkpoint();
+        assert_eq!(walk.step(&bench.store, 2), Ok(None));
+        let done = finished(&mut walk, &bench);
+        match scope {
+            HashScope::History { .. } => assert_eq!(done.hash, expected.hash),
+            HashScope::State => assert_eq!(done, bench.store.hash(scope).unwrap()),
+        }
+    }
+    // A compaction in between: as if the walk had begun after it.
+    let mut walk = HashWalk::begin(&bench.store, HashScope::History { revision: 0 }).unwrap();
+    let mut older = HashWalk::begin(&bench.store, HashScope::History { revision: 3 }).unwrap();
+    for walk in [&mut walk, &mut older] {
+        assert_eq!(walk.step(&bench.store, 2), Ok(None));
+    }
+    bench.compact(5).unwrap();
+    assert_eq!(older.step(&bench.store, 2), Err(Error::Compacted { compacted_revision: 5 }));
+    assert_eq!(finished(&mut walk, &bench), bench.store.hash_kv(0).unwrap());
+}
+
+#[test]
+fn the_hash_of_the_state_sees_what_is_no_history() {
+    let mut bench = compactable();
+    let hash = |bench: &Bench| bench.store.hash(HashScope::State).unwrap().hash;
+    let mut seen = vec![hash(&bench)];
+    bench.grant(7, 60).unwrap();
+    seen.push(hash(&bench));
+    bench.apply(&Command::RaiseAlarm(Alarm { kind: AlarmKind::NoSpace, member: 1 }));
+    seen.push(hash(&bench));
+    bench.compact(2).unwrap();
+    seen.push(hash(&bench));
+    let different: std::collections::BTreeSet<u32> = seen.iter().copied().collect();
+    assert_eq!(different.len(), seen.len(), "{seen:?}");
+    let expected = hash(&bench);
+    in_every_phase(&mut bench, |bench| assert_eq!(hash(bench), expected));
+}
+
+fn finished(walk: &mut HashWalk, bench: &Bench) -> HashKv {
+    loop {
+        if let Some(hash) = walk.step(&bench.store, 1).unwrap() {
+            return hash;
+        }
+    }
 }

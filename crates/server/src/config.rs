@@ -11,6 +11,7 @@ use duet_witness::{ClusterName, WitnessUrl};
 use serde::Deserialize;
 
 use crate::auth::AuthOptions;
+use crate::space::DEFAULT_QUOTA_BYTES;
 
 /// Longest client URL, in bytes: it is told to the peer with every greeting.
 const CLIENT_URL_BYTES: usize = 1024;
@@ -38,6 +39,8 @@ pub struct Config {
     pub retain_entries: u64,
     /// How users log in.
     pub auth: AuthOptions,
+    /// Bytes that the state may take, see `space`; `None`: as many as there are.
+    pub quota_bytes: Option<u64>,
 }
 
 /// Why a configuration is not used.
@@ -101,6 +104,8 @@ pub struct Settings {
     pub auth_token_ttl: Option<u64>,
     /// etcd's `--bcrypt-cost`: see [`AuthOptions::bcrypt_cost`].
     pub bcrypt_cost: Option<u32>,
+    /// See [`Config::quota_bytes`]; 0 is the default of 2 GiB, a negative number none at all, as in etcd.
+    pub quota_backend_bytes: Option<i64>,
     /// Where the text came from, for messages.
     #[serde(skip)]
     pub source: Source,
@@ -201,6 +206,7 @@ impl Settings {
             retain_entries: self.retain_entries.or(file.retain_entries),
             auth_token_ttl: self.auth_token_ttl.or(file.auth_token_ttl),
             bcrypt_cost: self.bcrypt_cost.or(file.bcrypt_cost),
+            quota_backend_bytes: self.quota_backend_bytes.or(file.quota_backend_bytes),
             source: file.source,
         }
     }
@@ -275,6 +281,10 @@ impl Settings {
         }
         let retain_entries = self.retain_entries.unwrap_or(limits::RETAIN_ENTRIES);
         let auth = self.auth()?;
+        let quota_bytes = match self.quota_backend_bytes.unwrap_or_default() {
+            0 => Some(DEFAULT_QUOTA_BYTES),
+            chosen => u64::try_from(chosen).ok(),
+        };
         Ok(Config {
             cluster,
             appliance,
@@ -286,6 +296,7 @@ impl Settings {
             witness,
             retain_entries,
             auth,
+            quota_bytes,
         })
     }
 
@@ -340,7 +351,7 @@ impl Settings {
 /// Nothing, unless the message is about an unknown field without the list of known ones.
 fn allowed_fields(message: &str) -> &'static str {
     if message.contains("unknown field") && !message.contains("expected") {
-        "; known are cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness, retain_entries, auth_token_ttl, bcrypt_cost"
+        "; known are cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness, retain_entries, auth_token_ttl, bcrypt_cost, quota_backend_bytes"
     } else {
         ""
     }
@@ -390,6 +401,17 @@ witness = "http://127.0.0.1:7900"
             let told = auth(line).unwrap_err().to_string();
             assert!(told.contains("line 9") && told.contains(part), "{told}");
         }
+    }
+
+    #[test]
+    fn the_quota_is_etcds() {
+        let quota = |line: &str| Config::from_toml(&format!("{GOOD}{line}")).unwrap().quota_bytes;
+        assert_eq!(quota(""), Some(2 << 30));
+        assert_eq!(quota("quota_backend_bytes = 0"), Some(2 << 30));
+        assert_eq!(quota("quota_backend_bytes = 4096"), Some(4096));
+        assert_eq!(quota("quota_backend_bytes = -1"), None);
+        let told = Config::from_toml(&format!("{GOOD}quota_backend_bytes = \"8G\"")).unwrap_err().to_string();
+        assert!(told.contains("line 9") && told.contains("invalid type"), "{told}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::error::{NotPrimary, WriteError};
 use crate::inbox::{Inbox, PendingWrite};
 use crate::metrics::Metrics;
+use crate::space::Space;
 use crate::status_report::StatusReport;
 use crate::waiters::Waiters;
 
@@ -36,6 +37,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: Arc<Metrics>,
     /// Whether the store's users are on, for those who need not wait for its lock.
     pub(crate) users_are_on: Arc<AtomicBool>,
+    pub(crate) space: Arc<Space>,
 }
 
 /// What never changes while an appliance runs.
@@ -163,6 +165,11 @@ impl Handle {
         &self.inner.store
     }
 
+    /// How much the state takes, and may take.
+    pub(crate) fn space(&self) -> &Space {
+        &self.inner.space
+    }
+
     /// Who does what; changes with every change of roles.
     pub fn view(&self) -> watch::Receiver<View> {
         self.inner.view.subscribe()
@@ -208,6 +215,7 @@ impl Handle {
             waiters: Arc::default(),
             metrics: Arc::default(),
             users_are_on: Arc::default(),
+            space: Arc::default(),
         };
         Self { inner: Arc::new(inner) }
     }

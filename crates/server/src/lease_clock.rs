@@ -63,7 +63,9 @@ impl LeaseClock {
         let mut timers = self.timers.lock();
         timers.enter(promotion);
         // A primary without its peer and the witness renews nobody: then nothing expires either.
-        if promotion.is_none() || self.handle.read_permit().is_err() {
+        // Nor while an alarm forbids every change: the refusals would only fill the log.
+        let forbidden = self.handle.space().is_corrupt();
+        if promotion.is_none() || forbidden || self.handle.read_permit().is_err() {
             return Vec::new();
         }
         timers.tick(&leases, clock::now())
@@ -71,8 +73,11 @@ impl LeaseClock {
 
     async fn revoke(&self, id: i64) {
         match self.handle.write_own(Command::LeaseRevoke { id }).await {
-            // Users were turned on meanwhile, and the log holds an order that nobody is named with.
-            Ok(Applied { result: Err(Error::Auth(_)), .. }) => self.timers.lock().revocation_failed(id),
+            // Users were turned on meanwhile, and the log holds an order that nobody is named with; or an alarm
+            // forbids every change.
+            Ok(Applied { result: Err(Error::Auth(_) | Error::Corrupt), .. }) => {
+                self.timers.lock().revocation_failed(id)
+            }
             // Any other refusal says that the lease is gone already.
             Ok(_) => {}
             Err(error) => {

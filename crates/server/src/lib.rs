@@ -26,6 +26,7 @@ mod metrics;
 mod peer;
 mod publisher;
 mod run;
+mod space;
 mod state;
 mod tail;
 mod waiters;

@@ -29,6 +29,7 @@ use crate::peer::copy::{CopyReceiver, CopySender};
 use crate::peer::hello::{Hello, Purpose};
 use crate::peer::link::{self, Link};
 use crate::publisher::Publisher;
+use crate::space::{LARGE_QUOTA_BYTES, Space};
 use crate::state::{Machine, MachineParts};
 use crate::tail::Tail;
 use crate::witness_port::{WitnessBoard, WitnessPort};
@@ -274,7 +275,12 @@ impl Room {
         let fate = Fate::new(permit.clone(), inbox.clone());
         let tail = Arc::new(Tail::new(parts.recovered.last().lsn));
         let data = Arc::new(data);
+        let space = Arc::new(Space::new(config.quota_bytes));
+        if config.quota_bytes.is_some_and(|quota| quota > LARGE_QUOTA_BYTES) {
+            tracing::warn!("quota_backend_bytes is above 8 GiB: starts and whole copies will take long");
+        }
         let machine = MachineParts {
+            space: space.clone(),
             permit: permit.clone(),
             inbox: inbox.clone(),
             tail: tail.clone(),
@@ -317,7 +323,9 @@ impl Room {
             handshakes: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
         };
+        let machine = Arc::new(machine);
         let inner = Inner {
+            space,
             view: watch::Sender::new(Publisher::first_view(&identity)),
             identity,
             inbox,
@@ -328,7 +336,7 @@ impl Room {
             metrics: machine.metrics.clone(),
             users_are_on: machine.users_are_on.clone(),
         };
-        let (machine, link, copies) = (Arc::new(machine), Arc::new(link), Arc::new(copies));
+        let (link, copies) = (Arc::new(link), Arc::new(copies));
         Ok(Self { config, name, register, parts, inner, fate, tail, machine, link, copies, board, data })
     }
 

@@ -25,6 +25,7 @@ use crate::fatal::Fate;
 use crate::handle::{EventSinkCell, PermitCell};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
+use crate::space::Space;
 use crate::tail::Tail;
 use crate::waiters::Waiters;
 
@@ -93,6 +94,7 @@ pub(crate) struct Machine {
     /// The same of whether its users are on.
     pub(crate) users_are_on: Arc<AtomicBool>,
     pub(crate) metrics: Arc<Metrics>,
+    space: Arc<Space>,
     permit: Arc<PermitCell>,
     inbox: Arc<Inbox>,
     tail: Arc<Tail>,
@@ -121,6 +123,7 @@ struct Wanted {
 
 /// What a machine is made of.
 pub(crate) struct MachineParts {
+    pub(crate) space: Arc<Space>,
     pub(crate) permit: Arc<PermitCell>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) tail: Arc<Tail>,
@@ -189,8 +192,9 @@ fn revision_of(key: &[u8]) -> Result<Revision, SourceError> {
 impl Machine {
     /// Loads the state.
     pub(crate) fn new(parts: MachineParts) -> Result<Self, StateFailure> {
-        let MachineParts { permit, inbox, tail, log, data, state } = parts;
+        let MachineParts { space, permit, inbox, tail, log, data, state } = parts;
         let store = load(&state)?;
+        space.note_all(&store, state.sizes()?);
         let applied = state.applied();
         let revision = Arc::new(AtomicI64::new(store.revision()));
         let users_are_on = Arc::new(AtomicBool::new(store.auth().is_enabled()));
@@ -201,6 +205,7 @@ impl Machine {
             revision,
             metrics: Arc::default(),
             users_are_on,
+            space,
             permit,
             inbox,
             tail,
@@ -286,6 +291,12 @@ impl Machine {
                 outcome.push((entry.lsn, result));
             }
             drop(bar);
+            if commands
+                .iter()
+                .any(|command| matches!(command, Command::RaiseAlarm(_) | Command::ClearAlarm(_)))
+            {
+                self.space.note_alarms(&store);
+            }
             self.revision.store(store.revision(), Ordering::SeqCst);
             self.users_are_on.store(store.auth().is_enabled(), Ordering::SeqCst);
             outcome
@@ -337,7 +348,11 @@ impl Machine {
 
     /// Asks for a checkpoint when much has changed; waits for it when far too much has.
     fn look_at_pending(&self, compaction_began: bool) {
-        let pending = self.store.read().statistics().pending_bytes;
+        let pending = {
+            let store = self.store.read();
+            self.space.note_pending(&store);
+            store.statistics().pending_bytes
+        };
         let mut wanted = self.wanted.lock();
         wanted.compacting |= compaction_began;
         if pending < CHECKPOINT_BYTES {
@@ -409,7 +424,12 @@ impl Machine {
         self.state.commit(&batch)?;
         self.metrics.checkpoint.record(clock::now().since(began));
         failpoint::reach("checkpoint.commit.after");
-        self.store.write().finish_checkpoint();
+        let sizes = self.state.sizes()?;
+        {
+            let mut store = self.store.write();
+            store.finish_checkpoint();
+            self.space.note_all(&store, sizes);
+        }
         self.inbox.event(Input::Checkpointed(position.lsn));
         Ok(())
     }
@@ -437,6 +457,7 @@ impl Machine {
             let mut store = self.store.write();
             self.users_are_on.store(loaded.auth().is_enabled(), Ordering::SeqCst);
             *store = loaded;
+            self.space.note_all(&store, self.state.sizes()?);
         }
         self.revision.store(revision, Ordering::SeqCst);
         *applied = position;

@@ -29,5 +29,5 @@ pub use log::{Damage, Log, LogError, LogOptions, LogReader, Preparer, ReadError,
 pub use own_state::{OwnStateError, OwnStateFile};
 pub use recovery::{Parts, RecoverError, RecoverOptions};
 pub use state_store::{
-    Batch, ReadySnapshot, SnapshotBuilder, StateError, StateReader, StateSnapshot, StateStore,
+    Batch, ReadySnapshot, SnapshotBuilder, StateError, StateReader, StateSizes, StateSnapshot, StateStore,
 };

@@ -27,7 +27,7 @@ use redb::{
 };
 
 use crate::{
-    disk::{Disk, OpenMode},
+    disk::{Disk, DiskFile, OpenMode},
     failure::{At, IoFailure},
     fields::Fields,
     planted::Bug,
@@ -49,6 +49,9 @@ const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
 const APPLIED: &str = "applied";
 const META: &str = "meta";
 const TALLY: &str = "tally";
+
+/// What a row's key is counted as: the state machine's keys are of this length.
+const KEY_BYTES: u64 = 16;
 
 /// Why the state store does not go on. All are final.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +117,17 @@ struct Shared {
 #[derive(Debug)]
 struct Current {
     database: Arc<GuardedDatabase>,
+    file: Arc<dyn DiskFile>,
     facts: Facts,
+}
+
+/// What a state takes, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StateSizes {
+    /// Keys and values of all rows as they are stored, and the state machine's own record.
+    pub content: u64,
+    /// Its file, with free space that is used again.
+    pub file: u64,
 }
 
 /// What a state says of itself.
@@ -149,6 +162,17 @@ impl StateStore {
     /// The state machine's own record; `None` before it first wrote one.
     pub fn meta(&self) -> Option<Bytes> {
         self.current().facts.meta.clone()
+    }
+
+    /// What the last commit left.
+    ///
+    /// # Errors
+    /// The file cannot be looked at.
+    pub fn sizes(&self) -> Result<StateSizes, StateError> {
+        let current = self.current();
+        let meta = current.facts.meta.as_ref().map_or(0, Bytes::len) as u64;
+        let file = current.file.len().at("measure", Path::new("data.redb"))?;
+        Ok(StateSizes { content: current.facts.tally.content(KEY_BYTES) + meta, file })
     }
 
     /// A reader of the state that is in use now. It sees later commits, and stays with this state when a copy takes its
@@ -355,14 +379,15 @@ fn open_database(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Cur
         return Err(StateError::Damaged { reason: "its file is empty" });
     }
     let open = || {
-        let database =
-            Database::builder().set_cache_size(cache_bytes).create_with_backend(EngineFile(file))?;
+        let database = Database::builder()
+            .set_cache_size(cache_bytes)
+            .create_with_backend(EngineFile(Arc::clone(&file)))?;
         let facts = read_facts(&database.begin_read()?)?;
         Ok((database, facts))
     };
     let (database, facts) = guarded(open).map_err(|error| StateError::of_engine("open", error))?;
     let facts = facts.ok_or(StateError::Damaged { reason: "it does not say up to where it was applied" })?;
-    Ok(Current { database: Arc::new(GuardedDatabase::new(database)), facts })
+    Ok(Current { database: Arc::new(GuardedDatabase::new(database)), file, facts })
 }
 
 /// What the state says of itself; `None` when it does not.

@@ -146,7 +146,7 @@ impl Store {
     }
 
     /// What most stores have nothing of, each behind its tag and its length, tags ascending.
-    fn encode_sections(&self) -> Vec<u8> {
+    pub(super) fn encode_sections(&self) -> Vec<u8> {
         let mut output = Vec::new();
         if !self.alarms.is_empty() {
             let mut section = Vec::new();

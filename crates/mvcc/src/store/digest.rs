@@ -1,23 +1,10 @@
-//! Hashes of the state, to compare two appliances and two runs.
+//! A digest of the state, to compare two appliances and two runs in tests.
 //!
-//! Owns what counts as the state: the visible history and the leases, nothing of caches, checkpoints or the progress
+//! Owns what counts as the state: the visible history, leases and alarms, nothing of caches, checkpoints or the progress
 //! of a compaction. The hash function is the crate's own, so that it is the same in every version.
 
-use std::ops::ControlFlow;
-
-use super::{Store, range};
-use crate::{error::Error, key_range::KeyRange, planted::Bug, revision::Revision};
-
-/// A hash of the visible history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HashKv {
-    /// The hash: equal on two appliances with equal history between the two revisions.
-    pub hash: u32,
-    /// The revision up to which it covers the history.
-    pub hash_revision: i64,
-    /// The compacted revision, from which it covers the history; -1 if nothing was compacted.
-    pub compacted_revision: i64,
-}
+use super::Store;
+use crate::{error::Error, key_range::KeyRange};
 
 /// A 64-bit hash over a sequence of numbers and bytes. Good against accidents, not against intent.
 struct Hasher {
@@ -49,46 +36,9 @@ impl Hasher {
             self.number(u64::from_le_bytes(word));
         }
     }
-
-    fn record(&mut self, revision: Revision, record: &[u8]) {
-        self.signed(revision.main);
-        self.signed(revision.sub);
-        self.bytes(record);
-    }
 }
 
 impl Store {
-    /// Hashes the visible history up to a revision (0 or less: the current one). Reads all of it: slow.
-    ///
-    /// # Errors
-    /// [`Error::Compacted`], [`Error::FutureRevision`], [`Error::Storage`].
-    pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
-        self.check_revision(revision)?;
-        let hash_revision = if revision > 0 { revision } else { self.revision };
-        // A sum of the records' hashes: the order of reading does not matter, and the engine is read in its own.
-        let mut sum = 0_u64;
-        let flow = self.each_record(Revision::ZERO, |revision, record| {
-            if revision.main > hash_revision {
-                return Ok(ControlFlow::Break(()));
-            }
-            let event = range::decode(revision, record.clone())?;
-            let entry = self.index.get(&event.key_value.key);
-            let visible = revision.main >= self.compacted
-                || entry.is_some_and(|entry| {
-                    entry.visible(self.compacted).any(|stamp| stamp.revision() == revision)
-                });
-            if visible || Bug::HashSeesRemoval.planted() {
-                let mut hasher = Hasher::new();
-                hasher.record(revision, &record);
-                sum = sum.wrapping_add(hasher.state);
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        assert!(flow.is_continue() || hash_revision < self.revision, "only a read of the past ends early");
-        let hash = u32::try_from((sum >> 32) ^ (sum & 0xffff_ffff)).expect("both halves have 32 bits");
-        Ok(HashKv { hash, hash_revision, compacted_revision: self.compacted })
-    }
-
     /// A digest of the whole logical state (revisions, leases with their keys, alarms, every visible version of every key).
     /// A digest of the whole logical state (revisions, leases with their keys, users and roles, every visible version of
     /// every key).

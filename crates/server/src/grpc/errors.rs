@@ -80,9 +80,6 @@ pub const MEMBERS_ARE_FIXED: ApiError = error(
 pub const SNAPSHOT_NOT_BUILT: ApiError =
     error(Code::Unimplemented, "duet: snapshots in etcd's format are not supported by this version");
 /// Not built yet.
-pub const ALARM_NOT_BUILT: ApiError =
-    error(Code::Unimplemented, "duet: setting alarms is not supported by this version");
-/// Not built yet.
 pub const DOWNGRADE_NOT_BUILT: ApiError =
     error(Code::Unimplemented, "duet: downgrades are not supported by this version");
 /// Not built yet.
@@ -90,12 +87,6 @@ pub const DEFRAGMENT_NOT_BUILT: ApiError = error(
     Code::Unimplemented,
     "duet: defragmenting is not supported by this version; space that compaction frees is used again",
 );
-/// Not built yet.
-pub const HASH_NOT_BUILT: ApiError = error(
-    Code::Unimplemented,
-    "duet: the hash of the whole store is not supported by this version; use HashKV",
-);
-
 /// Why a watch was refused: its id is in use on the stream.
 pub const WATCH_DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
 /// Why a watch was refused: no key can be in its range.

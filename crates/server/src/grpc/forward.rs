@@ -9,7 +9,7 @@ use std::error::Error as _;
 use std::future::Future;
 use std::time::Duration;
 
-use duet_mvcc::{Applied, Command, Error, Store};
+use duet_mvcc::{Alarm, AlarmKind, Applied, Command, Error, Store};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep_until, timeout_at};
@@ -127,8 +127,15 @@ impl Api {
         let mut view = self.watch_view();
         loop {
             let (is_primary, url) = destination(&mut view);
-            if is_primary && let Some(applied) = self.write_here(call, &command).await? {
-                return Ok(Written::Here(Box::new(applied)));
+            if is_primary {
+                if self.handle().space().has_no_room_for(&command)
+                    && let Some(refusal) = Box::pin(self.refuse_for_space(call)).await
+                {
+                    return Err(refusal);
+                }
+                if let Some(applied) = self.write_here(call, &command).await? {
+                    return Ok(Written::Here(Box::new(applied)));
+                }
             }
             if call.forwarded {
                 return Err(call.no_primary());
@@ -159,6 +166,23 @@ impl Api {
             Ok(Err(error)) => Err(write_failed(error)),
             Err(_) => Err(call.timed_out()),
         }
+    }
+
+    /// The store is full: raises the alarm, unless it is raised already, and refuses. `None`: this appliance is not
+    /// primary any more, so its store does not decide.
+    async fn refuse_for_space(&self, call: &Call) -> Option<Status> {
+        let space = self.handle().space();
+        if !space.is_full()
+            && let Some(_raising) = space.raising()
+        {
+            let alarm = Alarm { kind: AlarmKind::NoSpace, member: self.view().my_member_id };
+            tracing::warn!("the store has reached its quota: the alarm NOSPACE is raised");
+            let raised = timeout_at(call.deadline, self.handle().write_own(Command::RaiseAlarm(alarm))).await;
+            if let Ok(Err(WriteError::NotPrimary | WriteError::Stopping)) = raised {
+                return None;
+            }
+        }
+        Some(refused(&Error::NoSpace))
     }
 
     /// Answers a linearizable read with `here` under the read permit, or has `there` send it to the primary.

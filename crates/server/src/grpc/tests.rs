@@ -11,8 +11,10 @@ use duet_etcd_api::etcdserverpb as pb;
 use duet_mvcc::{Command, EmptySource, Store};
 use duet_protocol::{ApplianceId, ClusterId, DiskId, Epoch, PerAppliance, ReadPermit, RoleName};
 use parking_lot::RwLock;
+use pb::alarm_request::AlarmAction;
 use pb::kv_client::KvClient;
 use pb::lease_client::LeaseClient;
+use pb::maintenance_client::MaintenanceClient;
 use pb::watch_client::WatchClient;
 use pb::watch_request::RequestUnion;
 use tokio::net::TcpListener;
@@ -26,6 +28,10 @@ use crate::AppliedBatch;
 use crate::client_port::{ClientPortOptions, serve};
 use crate::error::WriteError;
 use crate::handle::{Handle, Identity, Inner, View};
+use crate::space::Space;
+
+/// Room for a few large values.
+const QUOTA_BYTES: u64 = 64 << 20;
 
 /// Long enough for a loaded machine, short enough for a person.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -78,6 +84,7 @@ impl Machine {
             waiters: Arc::default(),
             metrics: Arc::default(),
             users_are_on: Arc::default(),
+            space: Arc::new(Space::new(Some(QUOTA_BYTES))),
         };
         let handle = Handle { inner: Arc::new(inner) };
         let room = handle.clone();
@@ -153,6 +160,8 @@ fn machine_room(handle: &Handle) {
                     .inner
                     .users_are_on
                     .store(store.auth().is_enabled(), std::sync::atomic::Ordering::SeqCst);
+                handle.inner.space.note_alarms(&store);
+                handle.inner.space.note_pending(&store);
                 applied
             };
             let batch = AppliedBatch {
@@ -554,4 +563,46 @@ async fn a_stopping_appliance_ends_streams_and_answers_what_is_under_way() {
     let status = watching.end().await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "etcdserver: server stopped"));
     tokio::time::timeout(PATIENCE, &mut machine.port).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_quota_raises_the_alarm_before_it_is_exceeded() {
+    let machine = Machine::primary().await;
+    let mut kv = machine.kv().await;
+    let mut maintenance = MaintenanceClient::new(machine.channel().await);
+    let large = |number: usize| pb::PutRequest {
+        key: bytes(&format!("k{number}")),
+        value: Bytes::from(vec![7; 1 << 20]),
+        ..Default::default()
+    };
+    let mut taken = 0;
+    let refused = loop {
+        match kv.put(large(taken)).await {
+            Ok(_) => taken += 1,
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(taken, 63, "64 MiB with what belongs to each record");
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded")
+    );
+    let list = pb::AlarmRequest::default();
+    let alarms = maintenance.alarm(list).await.unwrap().into_inner().alarms;
+    assert_eq!(alarms, [pb::AlarmMember { member_id: IDS.a, alarm: pb::AlarmType::Nospace.into() }]);
+    let small = pb::PutRequest { key: bytes("small"), ..Default::default() };
+    kv.put(small.clone()).await.expect_err("the alarm holds for small ones too");
+    let status = maintenance.status(pb::StatusRequest {}).await;
+    status.expect_err("nobody reports here");
+
+    let mut delete = pb::DeleteRangeRequest { key: bytes("k"), range_end: bytes("l"), ..Default::default() };
+    kv.delete_range(delete.clone()).await.unwrap();
+    let disarm =
+        pb::AlarmRequest { action: AlarmAction::Deactivate.into(), member_id: IDS.a, alarm: alarms[0].alarm };
+    assert_eq!(maintenance.alarm(disarm).await.unwrap().into_inner().alarms, alarms);
+    assert_eq!(maintenance.alarm(disarm).await.unwrap().into_inner().alarms, []);
+    kv.put(small).await.unwrap();
+    kv.put(large(0)).await.expect_err("nothing was compacted: it is raised again");
+    delete.key = bytes("small");
+    kv.delete_range(delete).await.unwrap();
 }

@@ -34,6 +34,7 @@ fn open(folder: &std::path::Path) -> Bench {
     let tail = Arc::new(Tail::new(parts.recovered.last().lsn));
     let fate = Fate::new(permit.clone(), inbox.clone());
     let machine = MachineParts {
+        space: Arc::default(),
         permit,
         inbox: inbox.clone(),
         tail: tail.clone(),

@@ -16,6 +16,8 @@ const CHECKSUM_BYTES: usize = 4;
 pub(crate) struct Tally {
     rows: u64,
     sum: u64,
+    /// Length of all stored values.
+    bytes: u64,
 }
 
 fn checksum(key: &[u8], value: &[u8]) -> u32 {
@@ -45,18 +47,20 @@ pub(super) fn unseal<'a>(key: &[u8], stored: &'a [u8]) -> Result<&'a [u8], Error
 
 impl Tally {
     /// Length in bytes of its stored form.
-    const BYTES: usize = 16;
+    const BYTES: usize = 24;
 
     /// Counts a stored row.
     pub(super) fn add(&mut self, stored: &[u8]) {
         self.rows = self.rows.wrapping_add(1);
         self.sum = self.sum.wrapping_add(Self::weight(stored));
+        self.bytes = self.bytes.wrapping_add(stored.len() as u64);
     }
 
     /// A stored row is gone.
     pub(super) fn remove(&mut self, stored: &[u8]) {
         self.rows = self.rows.wrapping_sub(1);
         self.sum = self.sum.wrapping_sub(Self::weight(stored));
+        self.bytes = self.bytes.wrapping_sub(stored.len() as u64);
     }
 
     fn weight(stored: &[u8]) -> u64 {
@@ -67,14 +71,22 @@ impl Tally {
     pub(super) fn encode(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..8].copy_from_slice(&self.rows.to_le_bytes());
-        bytes[8..].copy_from_slice(&self.sum.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.sum.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.bytes.to_le_bytes());
         bytes
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (rows, sum) = bytes.split_first_chunk::<8>()?;
-        let sum: [u8; 8] = sum.try_into().ok()?;
-        Some(Self { rows: u64::from_le_bytes(*rows), sum: u64::from_le_bytes(sum) })
+        let (rows, rest) = bytes.split_first_chunk::<8>()?;
+        let (sum, rest) = rest.split_first_chunk::<8>()?;
+        let bytes = rest.try_into().ok()?;
+        let [rows, sum, bytes] = [*rows, *sum, bytes].map(u64::from_le_bytes);
+        Some(Self { rows, sum, bytes })
+    }
+
+    /// What the rows take, in bytes, with keys of `key_bytes` each.
+    pub(super) const fn content(self, key_bytes: u64) -> u64 {
+        self.bytes.wrapping_add(self.rows.wrapping_mul(key_bytes))
     }
 }
 

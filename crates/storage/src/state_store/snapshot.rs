@@ -57,6 +57,12 @@ impl StateSnapshot {
         self.facts.meta.clone()
     }
 
+    /// Begins with the first row again.
+    pub fn rewind(&mut self) {
+        self.after = None;
+        self.tally = Tally::default();
+    }
+
     /// The next rows, until their bytes reach `max_bytes`; at least one; none at the end.
     ///
     /// # Errors

@@ -49,6 +49,11 @@ fn assert_holds(store: &StateStore, n: u64) {
     assert_eq!(rows, rows_after(n));
     assert_eq!(store.applied(), if n == 0 { Position::EMPTY } else { position(n * 10) });
     assert_eq!(store.meta(), (n > 0).then(|| Bytes::from(format!("meta {n}"))));
+    // Each value has a checksum of four bytes.
+    let rows: u64 = rows_after(n).iter().map(|(_, value)| KEY_BYTES + value.len() as u64 + 4).sum();
+    let sizes = store.sizes().unwrap();
+    assert_eq!(sizes.content, rows + store.meta().map_or(0, |meta| meta.len()) as u64);
+    assert!(sizes.file > sizes.content);
 }
 
 fn open(disk: &FaultDisk) -> Result<StateStore, StateError> {
