@@ -6,7 +6,7 @@
 //! texts are etcd's and not ours. The few commands to which Duet answers otherwise say why in the script.
 //!
 //! Without `etcdctl` every test is skipped with a word; with `DUET_TEST_REQUIRE_ETCDCTL` in the environment that is a
-//! failure. `snapshot` is not served yet.
+//! failure.
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
@@ -22,6 +22,7 @@ mod locks;
 mod maintenance;
 mod script;
 mod scripts;
+mod snapshot;
 mod tool;
 mod users;
 mod watches;

@@ -47,6 +47,13 @@ fn given(args: &ApplianceArgs) -> Settings {
         auth_token_ttl: args.auth_token_ttl,
         bcrypt_cost: args.bcrypt_cost,
         quota_backend_bytes: args.quota_backend_bytes,
+        max_request_bytes: args.max_request_bytes,
+        max_txn_ops: args.max_txn_ops,
+        max_concurrent_streams: args.max_concurrent_streams,
+        grpc_keepalive_interval: args.grpc_keepalive_interval,
+        grpc_keepalive_timeout: args.grpc_keepalive_timeout,
+        auto_compaction_mode: args.auto_compaction_mode,
+        auto_compaction_retention: args.auto_compaction_retention,
         ..Settings::default()
     }
 }
@@ -78,6 +85,13 @@ fn sets(given: &Settings, field: &str) -> bool {
         "witness" => given.witness.is_some(),
         "auth_token_ttl" => given.auth_token_ttl.is_some(),
         "bcrypt_cost" => given.bcrypt_cost.is_some(),
+        "max_request_bytes" => given.max_request_bytes.is_some(),
+        "max_txn_ops" => given.max_txn_ops.is_some(),
+        "max_concurrent_streams" => given.max_concurrent_streams.is_some(),
+        "grpc_keepalive_interval" => given.grpc_keepalive_interval.is_some(),
+        "grpc_keepalive_timeout" => given.grpc_keepalive_timeout.is_some(),
+        "auto_compaction_mode" => given.auto_compaction_mode.is_some(),
+        "auto_compaction_retention" => given.auto_compaction_retention.is_some(),
         _ => false,
     }
 }

@@ -113,6 +113,27 @@ pub struct ApplianceArgs {
     /// Bytes that the data may take, then the alarm NOSPACE is raised; 0: 2 GiB, negative: no limit
     #[arg(long, value_name = "BYTES", env = "DUET_QUOTA_BACKEND_BYTES", allow_negative_numbers = true)]
     pub quota_backend_bytes: Option<i64>,
+    /// Largest request in bytes [default: 1572864]
+    #[arg(long, value_name = "BYTES", env = "DUET_MAX_REQUEST_BYTES")]
+    pub max_request_bytes: Option<u64>,
+    /// Most operations in each part of a transaction [default: 128]
+    #[arg(long, value_name = "NUMBER", env = "DUET_MAX_TXN_OPS")]
+    pub max_txn_ops: Option<u64>,
+    /// Streams that one connection may have open [default: 16384]
+    #[arg(long, value_name = "NUMBER", env = "DUET_MAX_CONCURRENT_STREAMS")]
+    pub max_concurrent_streams: Option<u64>,
+    /// After this time of quiet a connection is asked whether it still lives [default: 10s]
+    #[arg(long, value_name = "TIME", env = "DUET_GRPC_KEEPALIVE_INTERVAL")]
+    pub grpc_keepalive_interval: Option<String>,
+    /// A connection that does not answer for this time is closed [default: 20s]
+    #[arg(long, value_name = "TIME", env = "DUET_GRPC_KEEPALIVE_TIMEOUT")]
+    pub grpc_keepalive_timeout: Option<String>,
+    /// What --auto-compaction-retention counts: periodic or revision [default: periodic]
+    #[arg(long, value_name = "MODE", env = "DUET_AUTO_COMPACTION_MODE")]
+    pub auto_compaction_mode: Option<String>,
+    /// History that is kept when it is compacted by itself: hours, a time (30m), or revisions; 0: it is not [default: 0]
+    #[arg(long, value_name = "AMOUNT", env = "DUET_AUTO_COMPACTION_RETENTION")]
+    pub auto_compaction_retention: Option<String>,
 }
 
 /// `duet serve`

@@ -17,6 +17,13 @@ const NUMBER: u8 = 0;
 /// Wire type of a protobuf field that holds bytes.
 const BYTES: u8 = 2;
 
+/// A revision as etcd writes it.
+pub fn to_etcd_revision(revision: Revision) -> Vec<u8> {
+    let mut output = Vec::new();
+    write_key(&mut output, revision, false);
+    output
+}
+
 /// Appends etcd's key of a change.
 pub(crate) fn write_key(output: &mut Vec<u8>, revision: Revision, is_delete: bool) {
     output.extend_from_slice(&revision.main.to_be_bytes());

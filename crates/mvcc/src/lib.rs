@@ -41,7 +41,7 @@ pub use auth::{
 pub use codec::DecodeError;
 pub use command::{Command, MAX_TXN_DEPTH};
 pub use error::{Error, ErrorCode};
-pub use etcd_form::to_etcd_form;
+pub use etcd_form::{to_etcd_form, to_etcd_revision};
 pub use event::{Event, EventBatch, EventKind, EventLimits};
 pub use key_range::KeyRange;
 pub use lease::{LeaseInfo, MAX_LEASE_TTL_SECONDS, MIN_LEASE_TTL_SECONDS, effective_ttl};

@@ -37,6 +37,8 @@ use tokio::task::JoinSet;
 use tonic::service::Routes;
 
 use crate::auth::AuthOptions;
+use crate::auto_compaction;
+use crate::client_limits::ClientLimits;
 use crate::grpc::auth::AuthService;
 use crate::grpc::cluster::ClusterService;
 use crate::grpc::election::ElectionService;
@@ -47,7 +49,7 @@ use crate::grpc::lease::LeaseService;
 use crate::grpc::lock::LockService;
 use crate::grpc::maintenance::MaintenanceService;
 use crate::grpc::watch::WatchService;
-use crate::grpc::{Api, MAX_MESSAGE_BYTES, Stopping};
+use crate::grpc::{Api, Stopping};
 use crate::handle::Handle;
 use crate::http::{gateway, health, metrics, plain};
 use crate::lease_clock::LeaseClock;
@@ -66,15 +68,6 @@ const STREAM_WINDOW: u32 = 1 << 20;
 /// Window of one connection in bytes: several streams at full speed.
 const CONNECTION_WINDOW: u32 = 8 << 20;
 
-/// Streams that one connection may have open. etcd has no limit; its clients put every watch on one connection.
-const STREAMS_PER_CONNECTION: u32 = 16_384;
-
-/// A connection that is quiet for this long is asked whether it still lives.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// A connection that does not answer for this long is closed.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// How long an HTTP/1 client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -91,11 +84,17 @@ pub struct ClientPortOptions {
     pub watch_progress_interval: Duration,
     /// How users log in.
     pub auth: AuthOptions,
+    /// What clients may do.
+    pub limits: ClientLimits,
 }
 
 impl Default for ClientPortOptions {
     fn default() -> ClientPortOptions {
-        ClientPortOptions { watch_progress_interval: PROGRESS_INTERVAL, auth: AuthOptions::default() }
+        ClientPortOptions {
+            watch_progress_interval: PROGRESS_INTERVAL,
+            auth: AuthOptions::default(),
+            limits: ClientLimits::default(),
+        }
     }
 }
 
@@ -111,11 +110,15 @@ pub async fn serve(
     let hub = WatchHub::new(handle.clone());
     let leases = LeaseClock::new(handle.clone());
     let stopped = Stopping::new(stopped);
-    let api = Api::new(handle, hub.clone(), leases.clone(), stopped.clone(), &options);
+    let auto_compaction = options.limits.auto_compaction;
+    let api = Api::new(handle.clone(), hub.clone(), leases.clone(), stopped.clone(), options);
     // Ended with this set when the port is closed.
     let mut background = JoinSet::new();
     background.spawn(hub.run());
     background.spawn(leases.run());
+    if let Some(rule) = auto_compaction {
+        background.spawn(auto_compaction::run(rule, handle));
+    }
 
     let kv = KvService::new(api.clone());
     let grpc = grpc_routes(&api);
@@ -157,7 +160,7 @@ fn grpc_routes(api: &Api) -> Router {
     macro_rules! unlimited {
         ($server:ident, $service:ident) => {
             $server::new($service::new(api.clone()))
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_decoding_message_size(api.limits().max_message_bytes())
                 .max_encoding_message_size(usize::MAX)
         };
     }
@@ -211,6 +214,7 @@ async fn connection(socket: TcpStream, from: SocketAddr, front: Front, mut stopp
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%from, %error, "a client's connection keeps its small packets back");
     }
+    let limits = front.kv.api().limits().clone();
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     builder
@@ -218,9 +222,9 @@ async fn connection(socket: TcpStream, from: SocketAddr, front: Front, mut stopp
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout);
     let mut served =
         pin!(builder.serve_connection(TokioIo::new(Lenient::new(Gathering::new(socket))), front));
     let result = tokio::select! {

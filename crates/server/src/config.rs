@@ -11,6 +11,7 @@ use duet_witness::{ClusterName, WitnessUrl};
 use serde::Deserialize;
 
 use crate::auth::AuthOptions;
+use crate::client_limits::{self, ClientLimits};
 use crate::space::DEFAULT_QUOTA_BYTES;
 
 /// Longest client URL, in bytes: it is told to the peer with every greeting.
@@ -41,6 +42,8 @@ pub struct Config {
     pub auth: AuthOptions,
     /// Bytes that the state may take, see `space`; `None`: as many as there are.
     pub quota_bytes: Option<u64>,
+    /// What clients may do.
+    pub limits: ClientLimits,
 }
 
 /// Why a configuration is not used.
@@ -106,6 +109,20 @@ pub struct Settings {
     pub bcrypt_cost: Option<u32>,
     /// See [`Config::quota_bytes`]; 0 is the default of 2 GiB, a negative number none at all, as in etcd.
     pub quota_backend_bytes: Option<i64>,
+    /// See [`ClientLimits::max_request_bytes`].
+    pub max_request_bytes: Option<u64>,
+    /// See [`ClientLimits::max_txn_ops`].
+    pub max_txn_ops: Option<u64>,
+    /// See [`ClientLimits::max_concurrent_streams`].
+    pub max_concurrent_streams: Option<u64>,
+    /// See [`ClientLimits::keepalive_interval`].
+    pub grpc_keepalive_interval: Option<String>,
+    /// See [`ClientLimits::keepalive_timeout`].
+    pub grpc_keepalive_timeout: Option<String>,
+    /// "periodic" or "revision".
+    pub auto_compaction_mode: Option<String>,
+    /// See [`ClientLimits::auto_compaction`]; "0" is off.
+    pub auto_compaction_retention: Option<String>,
     /// Where the text came from, for messages.
     #[serde(skip)]
     pub source: Source,
@@ -207,6 +224,13 @@ impl Settings {
             auth_token_ttl: self.auth_token_ttl.or(file.auth_token_ttl),
             bcrypt_cost: self.bcrypt_cost.or(file.bcrypt_cost),
             quota_backend_bytes: self.quota_backend_bytes.or(file.quota_backend_bytes),
+            max_request_bytes: self.max_request_bytes.or(file.max_request_bytes),
+            max_txn_ops: self.max_txn_ops.or(file.max_txn_ops),
+            max_concurrent_streams: self.max_concurrent_streams.or(file.max_concurrent_streams),
+            grpc_keepalive_interval: self.grpc_keepalive_interval.or(file.grpc_keepalive_interval),
+            grpc_keepalive_timeout: self.grpc_keepalive_timeout.or(file.grpc_keepalive_timeout),
+            auto_compaction_mode: self.auto_compaction_mode.or(file.auto_compaction_mode),
+            auto_compaction_retention: self.auto_compaction_retention.or(file.auto_compaction_retention),
             source: file.source,
         }
     }
@@ -285,6 +309,7 @@ impl Settings {
             0 => Some(DEFAULT_QUOTA_BYTES),
             chosen => u64::try_from(chosen).ok(),
         };
+        let limits = self.limits()?;
         Ok(Config {
             cluster,
             appliance,
@@ -297,6 +322,32 @@ impl Settings {
             retain_entries,
             auth,
             quota_bytes,
+            limits,
+        })
+    }
+
+    fn limits(&self) -> Result<ClientLimits, ConfigError> {
+        let written = client_limits::Written {
+            max_request_bytes: self.max_request_bytes,
+            max_txn_ops: self.max_txn_ops,
+            max_concurrent_streams: self.max_concurrent_streams,
+            keepalive_interval: self.grpc_keepalive_interval.as_deref(),
+            keepalive_timeout: self.grpc_keepalive_timeout.as_deref(),
+            auto_compaction_mode: self.auto_compaction_mode.as_deref(),
+            auto_compaction_retention: self.auto_compaction_retention.as_deref(),
+        };
+        written.check().map_err(|(field, allowed)| {
+            let number = |number: Option<u64>| number.map(|number| number.to_string());
+            let value = match field {
+                "max_request_bytes" => number(self.max_request_bytes),
+                "max_txn_ops" => number(self.max_txn_ops),
+                "max_concurrent_streams" => number(self.max_concurrent_streams),
+                "grpc_keepalive_interval" => self.grpc_keepalive_interval.clone(),
+                "grpc_keepalive_timeout" => self.grpc_keepalive_timeout.clone(),
+                "auto_compaction_mode" => self.auto_compaction_mode.clone(),
+                _ => self.auto_compaction_retention.clone(),
+            };
+            self.bad(field, &value.unwrap_or_default(), allowed)
         })
     }
 
@@ -351,7 +402,9 @@ impl Settings {
 /// Nothing, unless the message is about an unknown field without the list of known ones.
 fn allowed_fields(message: &str) -> &'static str {
     if message.contains("unknown field") && !message.contains("expected") {
-        "; known are cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness, retain_entries, auth_token_ttl, bcrypt_cost, quota_backend_bytes"
+        "; known are cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness, retain_entries, auth_token_ttl, bcrypt_cost, quota_backend_bytes, max_request_bytes, max_txn_ops, \
+         max_concurrent_streams, grpc_keepalive_interval, grpc_keepalive_timeout, auto_compaction_mode, \
+         auto_compaction_retention"
     } else {
         ""
     }
@@ -412,6 +465,21 @@ witness = "http://127.0.0.1:7900"
         assert_eq!(quota("quota_backend_bytes = -1"), None);
         let told = Config::from_toml(&format!("{GOOD}quota_backend_bytes = \"8G\"")).unwrap_err().to_string();
         assert!(told.contains("line 9") && told.contains("invalid type"), "{told}");
+    }
+
+    #[test]
+    fn limits_are_checked_and_told_with_their_line() {
+        let told = |line: &str| Config::from_toml(&format!("{GOOD}{line}")).unwrap_err().to_string();
+        let request = told("max_request_bytes = 1");
+        assert!(request.contains("line 9: max_request_bytes = \"1\": use a number from 1024"), "{request}");
+        let retention = told("auto_compaction_retention = \"often\"");
+        assert!(
+            retention.contains("line 9: auto_compaction_retention = \"often\": use hours"),
+            "{retention}"
+        );
+        let config = Config::from_toml(&format!("{GOOD}max_txn_ops = 500\ngrpc_keepalive_interval = \"2h\""));
+        let limits = config.unwrap().limits;
+        assert_eq!((limits.max_txn_ops, limits.keepalive_interval.as_secs()), (500, 7_200));
     }
 
     #[test]

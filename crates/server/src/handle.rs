@@ -2,8 +2,8 @@
 //!
 //! Keeps S2 on this side of the core: a read is answered only if the permit is in force *after* the state was read.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use duet_mvcc::{Actor, Applied, Command, Store};
@@ -17,6 +17,7 @@ use crate::error::{NotPrimary, WriteError};
 use crate::inbox::{Inbox, PendingWrite};
 use crate::metrics::Metrics;
 use crate::space::Space;
+use crate::state::Machine;
 use crate::status_report::StatusReport;
 use crate::waiters::Waiters;
 
@@ -38,6 +39,8 @@ pub(crate) struct Inner {
     /// Whether the store's users are on, for those who need not wait for its lock.
     pub(crate) users_are_on: Arc<AtomicBool>,
     pub(crate) space: Arc<Space>,
+    /// Weak: whoever holds a handle must not keep the data directory locked.
+    pub(crate) machine: Weak<Machine>,
 }
 
 /// What never changes while an appliance runs.
@@ -170,6 +173,11 @@ impl Handle {
         &self.inner.space
     }
 
+    /// The state machine, while it runs.
+    pub(crate) fn machine(&self) -> Option<Arc<Machine>> {
+        self.inner.machine.upgrade()
+    }
+
     /// Who does what; changes with every change of roles.
     pub fn view(&self) -> watch::Receiver<View> {
         self.inner.view.subscribe()
@@ -216,6 +224,7 @@ impl Handle {
             metrics: Arc::default(),
             users_are_on: Arc::default(),
             space: Arc::default(),
+            machine: Weak::new(),
         };
         Self { inner: Arc::new(inner) }
     }

@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod config;
 pub mod error;
+mod etcd_snapshot;
 pub mod handle;
 pub mod http;
 pub mod status_report;
@@ -34,6 +35,8 @@ mod witness_port;
 
 // The client API.
 mod auth;
+mod auto_compaction;
+pub mod client_limits;
 pub mod client_port;
 pub mod grpc;
 pub mod lease_clock;

@@ -326,6 +326,7 @@ impl Room {
         let machine = Arc::new(machine);
         let inner = Inner {
             space,
+            machine: Arc::downgrade(&machine),
             view: watch::Sender::new(Publisher::first_view(&identity)),
             identity,
             inbox,
@@ -402,7 +403,8 @@ impl Room {
         };
         threads.push(fate.spawn("driver", drive)?);
         threads.extend(start_link(&link, listeners.peer, &fate)?);
-        let options = ClientPortOptions { auth: config.auth.clone(), ..ClientPortOptions::default() };
+        let options =
+            ClientPortOptions { auth: config.auth, limits: config.limits, ..ClientPortOptions::default() };
         let client_port = start_client_port(listeners.client, &handle, &fate, options).map_err(|reason| {
             StartError::Listen {
                 address: listeners.client_address.to_string(),

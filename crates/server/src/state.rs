@@ -50,6 +50,9 @@ const COMPACT_KEYS: usize = 500;
 /// Pause between two steps of a compaction, to leave the store's lock to readers.
 const COMPACT_PAUSE: Duration = Duration::from_millis(1);
 
+/// Longest pause between two looks whether a compaction's removal is complete.
+const TIDY_PAUSE: Duration = Duration::from_millis(50);
+
 /// Bytes of rows read from the state store at once when the state is loaded.
 const RESTORE_BYTES: usize = 1 << 20;
 
@@ -108,6 +111,8 @@ pub(crate) struct Machine {
     wanted: Mutex<Wanted>,
     apply_wakes: Condvar,
     checkpoint_wakes: Condvar,
+    /// Told after every checkpoint, and at the end.
+    checkpoint_done: Condvar,
 }
 
 /// What the two threads are to do.
@@ -217,6 +222,7 @@ impl Machine {
             wanted: Mutex::new(Wanted { apply_to: applied.lsn, compacting: true, ..Wanted::default() }),
             apply_wakes: Condvar::new(),
             checkpoint_wakes: Condvar::new(),
+            checkpoint_done: Condvar::new(),
         })
     }
 
@@ -244,6 +250,7 @@ impl Machine {
         self.wanted.lock().closed = true;
         self.apply_wakes.notify_all();
         self.checkpoint_wakes.notify_all();
+        self.checkpoint_done.notify_all();
     }
 
     // ---- the apply thread ----
@@ -394,6 +401,7 @@ impl Machine {
             let result = self.checkpoint();
             self.wanted.lock().checkpoint_running = false;
             self.apply_wakes.notify_all();
+            self.checkpoint_done.notify_all();
             result?;
             if closed {
                 return Ok(());
@@ -432,6 +440,34 @@ impl Machine {
         }
         self.inbox.event(Input::Checkpointed(position.lsn));
         Ok(())
+    }
+
+    /// The state store with all that is applied now, frozen: for as long as it is held, and beside all that goes on.
+    pub(crate) fn freeze(&self) -> Result<StateSnapshot, StateError> {
+        let applied = self.applied.lock().lsn;
+        let mut wanted = self.wanted.lock();
+        while self.state.applied().lsn < applied && !wanted.closed {
+            wanted.checkpoint_now = true;
+            self.checkpoint_wakes.notify_one();
+            self.checkpoint_done.wait(&mut wanted);
+        }
+        drop(wanted);
+        self.state.snapshot()
+    }
+
+    /// Waits until what was compacted is gone from the state store too, so that its space is free; at most `limit`.
+    pub(crate) fn tidy(&self, limit: Duration) {
+        let deadline = clock::now().after(limit);
+        let mut wanted = self.wanted.lock();
+        while !wanted.closed && !clock::until(deadline).is_zero() {
+            let removing = wanted.compacting || self.store.read().statistics().pending_deletes > 0;
+            if !removing {
+                return;
+            }
+            wanted.checkpoint_now = true;
+            self.checkpoint_wakes.notify_one();
+            let _ = self.checkpoint_done.wait_for(&mut wanted, TIDY_PAUSE);
+        }
     }
 
     // ---- installing a copy; on the log's thread ----

@@ -129,7 +129,7 @@ where
     Answer: Message,
 {
     gate::admit(kv.api(), &head.headers).await?;
-    let message = receive(body).await?;
+    let message = receive(body, kv.api().limits().max_message_bytes()).await?;
     counted.received(PREFIX_BYTES + message.len());
     let message = codec::decode(message)?;
     let metadata = MetadataMap::from_headers(head.headers);
@@ -138,7 +138,7 @@ where
 }
 
 /// The first message of a request's body. Whatever else the client sends is not looked at.
-async fn receive(mut body: Incoming) -> Result<Bytes, Status> {
+async fn receive(mut body: Incoming, most: usize) -> Result<Bytes, Status> {
     let mut gathered = Gathered::Nothing;
     loop {
         let Some(frame) = body.frame().await else {
@@ -146,7 +146,7 @@ async fn receive(mut body: Incoming) -> Result<Bytes, Status> {
         };
         let frame = frame.map_err(|error| Status::from_error(Box::new(error)))?;
         if let Ok(data) = frame.into_data()
-            && let Some(message) = gathered.add(&data)?
+            && let Some(message) = gathered.add(&data, most)?
         {
             return Ok(message);
         }
@@ -161,10 +161,10 @@ enum Gathered {
 
 impl Gathered {
     /// Takes the next piece; the message, once it is whole.
-    fn add(&mut self, piece: &Bytes) -> Result<Option<Bytes>, Status> {
+    fn add(&mut self, piece: &Bytes, most: usize) -> Result<Option<Bytes>, Status> {
         match self {
             Gathered::Nothing => {
-                if let Some(end) = end_of_message(piece)?
+                if let Some(end) = end_of_message(piece, most)?
                     && let Some(message) = piece.get(PREFIX_BYTES..end)
                 {
                     return Ok(Some(piece.slice_ref(message)));
@@ -174,7 +174,7 @@ impl Gathered {
             }
             Gathered::Part(part) => {
                 part.extend_from_slice(piece);
-                match end_of_message(part)? {
+                match end_of_message(part, most)? {
                     Some(end) if end <= part.len() => {
                         part.truncate(end);
                         part.advance(PREFIX_BYTES);
@@ -188,12 +188,12 @@ impl Gathered {
 }
 
 /// Where a message ends that begins, with its prefix, at the start of `bytes`; `None` while the prefix is not whole.
-fn end_of_message(bytes: &[u8]) -> Result<Option<usize>, Status> {
+fn end_of_message(bytes: &[u8], most: usize) -> Result<Option<usize>, Status> {
     let Some((flag, mut length)) = bytes.get(..PREFIX_BYTES).and_then(<[u8]>::split_first) else {
         return Ok(None);
     };
     let length = usize::try_from(length.get_u32()).unwrap_or(usize::MAX);
-    gate::check_message(length)?;
+    gate::check_message(length, most)?;
     match flag {
         0 => Ok(Some(PREFIX_BYTES + length)),
         1 => {
@@ -272,11 +272,12 @@ mod tests {
     use duet_etcd_api::etcdserverpb::PutRequest;
 
     use super::*;
+    use crate::grpc::MAX_MESSAGE_BYTES;
 
     fn add_all(pieces: &[&[u8]]) -> Result<Option<Bytes>, Status> {
         let mut gathered = Gathered::Nothing;
         for piece in pieces {
-            if let Some(message) = gathered.add(&Bytes::copy_from_slice(piece))? {
+            if let Some(message) = gathered.add(&Bytes::copy_from_slice(piece), MAX_MESSAGE_BYTES)? {
                 return Ok(Some(message));
             }
         }

@@ -132,7 +132,7 @@ macro_rules! change {
     };
     ($self:ident, $request:ident, $call:ident, $method:ident => $response:ident, $command:expr) => {{
         let ($call, $request) = Call::of($request);
-        check_size(&$request)?;
+        check_size(&$request, $self.api.limits())?;
         let command = $command;
         Ok(Response::new(match $self.change(&$call, command, there!($request, $method)).await? {
             ReadAt::Here(header) => pb::$response { header: Some(header) },

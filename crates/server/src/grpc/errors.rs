@@ -44,6 +44,16 @@ pub const BAD_LEADER_TRANSFEREE: ApiError =
     error(Code::FailedPrecondition, "etcdserver: bad leader transferee");
 /// The member asked for is not primary, so it cannot hand over.
 pub const NOT_LEADER: ApiError = error(Code::FailedPrecondition, "etcdserver: not leader");
+/// The version to go down to is no version.
+pub const WRONG_DOWNGRADE_VERSION_FORMAT: ApiError =
+    error(Code::InvalidArgument, "etcdserver: wrong downgrade target version format");
+/// It cannot be gone down to that version.
+pub const INVALID_DOWNGRADE_TARGET: ApiError =
+    error(Code::InvalidArgument, "etcdserver: invalid downgrade target version");
+/// There is no downgrade to be cancelled.
+pub const NO_DOWNGRADE: ApiError = error(Code::FailedPrecondition, "etcdserver: no inflight downgrade job");
+/// A downgrade is to be neither validated nor enabled nor cancelled.
+pub const UNKNOWN_DOWNGRADE_ACTION: ApiError = error(Code::Unknown, "etcdserver: unknown method");
 /// No member has this id.
 pub const MEMBER_NOT_FOUND: ApiError = error(Code::NotFound, "etcdserver: member not found");
 /// Both members are full members.
@@ -75,17 +85,6 @@ pub const STORAGE: ApiError = error(Code::Internal, "duet: the stored data canno
 pub const MEMBERS_ARE_FIXED: ApiError = error(
     Code::FailedPrecondition,
     "duet: a pair always has the members A and B; replace an appliance by starting a blank one in its place",
-);
-/// Not built yet.
-pub const SNAPSHOT_NOT_BUILT: ApiError =
-    error(Code::Unimplemented, "duet: snapshots in etcd's format are not supported by this version");
-/// Not built yet.
-pub const DOWNGRADE_NOT_BUILT: ApiError =
-    error(Code::Unimplemented, "duet: downgrades are not supported by this version");
-/// Not built yet.
-pub const DEFRAGMENT_NOT_BUILT: ApiError = error(
-    Code::Unimplemented,
-    "duet: defragmenting is not supported by this version; space that compaction frees is used again",
 );
 /// Why a watch was refused: its id is in use on the stream.
 pub const WATCH_DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";

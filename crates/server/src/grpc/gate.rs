@@ -16,11 +16,11 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tonic::{Code, Status};
 
+use super::Api;
 use super::call::{FORWARDED, requires_leader};
 use super::errors::NO_LEADER;
 use super::forward::ANSWERED;
 use super::watch::NO_LEADER_GRACE;
-use super::{Api, MAX_MESSAGE_BYTES};
 use crate::metrics::Metrics;
 use crate::metrics::calls::CountedCall;
 
@@ -83,7 +83,10 @@ pub async fn gate(State(api): State<Api>, request: Request, next: Next) -> Respo
         Err(status) => Err(status),
     };
     let mut response = match admitted {
-        Ok(()) => next.run(request.map(|body| Body::new(SizeGuard::new(body, metrics.clone())))).await,
+        Ok(()) => {
+            let most = api.limits().max_message_bytes();
+            next.run(request.map(|body| Body::new(SizeGuard::new(body, most, metrics.clone())))).await
+        }
         Err(status) => status.into_http(),
     };
     if let Some(counted) = counted {
@@ -138,11 +141,13 @@ struct SizeGuard {
     prefix_read: usize,
     /// What is still to come of the present message.
     message_left: usize,
+    /// Largest message that is read.
+    most: usize,
 }
 
 impl SizeGuard {
-    fn new(body: Body, metrics: Arc<Metrics>) -> SizeGuard {
-        SizeGuard { body, metrics, prefix: [0; PREFIX_BYTES], prefix_read: 0, message_left: 0 }
+    fn new(body: Body, most: usize, metrics: Arc<Metrics>) -> SizeGuard {
+        SizeGuard { body, metrics, prefix: [0; PREFIX_BYTES], prefix_read: 0, message_left: 0, most }
     }
 
     /// Follows the messages in `data`.
@@ -162,7 +167,7 @@ impl SizeGuard {
                 self.prefix_read = 0;
                 let [_, length @ ..] = self.prefix;
                 self.message_left = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-                check_message(self.message_left)?;
+                check_message(self.message_left, self.most)?;
             }
         }
         Ok(())
@@ -170,9 +175,9 @@ impl SizeGuard {
 }
 
 /// Refuses a message that is larger than is read at all.
-pub fn check_message(bytes: usize) -> Result<(), Status> {
-    if bytes > MAX_MESSAGE_BYTES {
-        let text = format!("grpc: received message larger than max ({bytes} vs. {MAX_MESSAGE_BYTES})");
+pub fn check_message(bytes: usize, most: usize) -> Result<(), Status> {
+    if bytes > most {
+        let text = format!("grpc: received message larger than max ({bytes} vs. {most})");
         return Err(Status::new(Code::ResourceExhausted, text));
     }
     Ok(())
@@ -212,6 +217,7 @@ impl HttpBody for SizeGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::MAX_MESSAGE_BYTES;
 
     fn text(path: &str) -> String {
         check_method(path).err().map(|status| status.message().to_owned()).unwrap_or_default()
@@ -232,7 +238,7 @@ mod tests {
         let mut stream = vec![0, 0, 0, 0, 3, b'a', b'b', b'c', 0];
         stream.extend(too_large);
         for cut in 0..stream.len() {
-            let mut guard = SizeGuard::new(Body::empty(), Arc::default());
+            let mut guard = SizeGuard::new(Body::empty(), MAX_MESSAGE_BYTES, Arc::default());
             let result = guard.follow(&stream[..cut]).and_then(|()| guard.follow(&stream[cut..]));
             let status = result.expect_err("the second message is too large");
             assert_eq!(status.code(), Code::ResourceExhausted);
@@ -242,7 +248,7 @@ mod tests {
 
     #[test]
     fn messages_up_to_the_limit_pass() {
-        let mut guard = SizeGuard::new(Body::empty(), Arc::default());
+        let mut guard = SizeGuard::new(Body::empty(), MAX_MESSAGE_BYTES, Arc::default());
         let length = u32::try_from(MAX_MESSAGE_BYTES).unwrap().to_be_bytes();
         assert!(guard.follow(&[&[0][..], &length].concat()).is_ok());
         assert!(guard.follow(&vec![0; MAX_MESSAGE_BYTES]).is_ok());

@@ -18,7 +18,8 @@ use super::call::Call;
 use super::convert;
 use super::errors::{REQUEST_TOO_LARGE, STORAGE, refused};
 use super::forward::{ReadAt, Written};
-use super::{Api, MAX_REQUEST_BYTES, REQUEST_ENVELOPE_BYTES};
+use super::{Api, REQUEST_ENVELOPE_BYTES};
+use crate::client_limits::ClientLimits;
 
 /// The KV service.
 #[derive(Clone)]
@@ -44,8 +45,8 @@ fn client(channel: Channel) -> KvClient<Channel> {
 }
 
 /// Refuses what is above etcd's limit on requests.
-pub fn check_size(request: &impl Message) -> Result<(), Status> {
-    if request.encoded_len() + REQUEST_ENVELOPE_BYTES > MAX_REQUEST_BYTES {
+pub fn check_size(request: &impl Message, limits: &ClientLimits) -> Result<(), Status> {
+    if request.encoded_len() + REQUEST_ENVELOPE_BYTES > limits.max_request_bytes {
         return Err(REQUEST_TOO_LARGE.into());
     }
     Ok(())
@@ -88,7 +89,7 @@ impl Kv for KvService {
         let (call, request) = Call::of(request);
         let put = convert::put(&request);
         validate_put(&put).map_err(|error| refused(&error))?;
-        check_size(&request)?;
+        check_size(&request, self.api.limits())?;
         let written = self.api.write(&call, Command::Put(put), |channel, call| {
             let request = call.forward(request.clone());
             async move { client(channel).put(request).await }
@@ -113,7 +114,7 @@ impl Kv for KvService {
         let (call, request) = Call::of(request);
         let delete = convert::delete_range(&request);
         validate_delete_range(&delete).map_err(|error| refused(&error))?;
-        check_size(&request)?;
+        check_size(&request, self.api.limits())?;
         let written = self.api.write(&call, Command::DeleteRange(delete), |channel, call| {
             let request = call.forward(request.clone());
             async move { client(channel).delete_range(request).await }
@@ -134,7 +135,8 @@ impl Kv for KvService {
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
         let (call, request) = Call::of(request);
         let txn = convert::txn(&request)?;
-        validate_txn(&txn, TxnLimits::default()).map_err(|error| refused(&error))?;
+        let limits = TxnLimits { max_operations: self.api.limits().max_txn_ops };
+        validate_txn(&txn, limits).map_err(|error| refused(&error))?;
         let answer = if txn.is_read_only() {
             self.read_txn(&call, txn, request).await?
         } else {
@@ -203,7 +205,7 @@ impl KvService {
         txn: TxnRequest,
         request: pb::TxnRequest,
     ) -> Result<pb::TxnResponse, Status> {
-        check_size(&request)?;
+        check_size(&request, self.api.limits())?;
         let written = self.api.write(call, Command::Txn(txn), |channel, call| {
             let request = call.forward(request.clone());
             async move { client(channel).txn(request).await }
@@ -241,13 +243,16 @@ mod tests {
 
     #[test]
     fn the_limit_on_requests_is_etcds() {
+        let limits = ClientLimits::default();
         let put = |bytes: usize| pb::PutRequest {
             key: Bytes::from_static(b"k"),
             value: Bytes::from(vec![0; bytes]),
             ..Default::default()
         };
-        assert!(check_size(&put(MAX_REQUEST_BYTES - 512)).is_ok());
-        let status = check_size(&put(MAX_REQUEST_BYTES)).err().map(|status| status.message().to_owned());
+        assert!(check_size(&put(limits.max_request_bytes - 512), &limits).is_ok());
+        let status = check_size(&put(limits.max_request_bytes), &limits)
+            .err()
+            .map(|status| status.message().to_owned());
         assert_eq!(status.as_deref(), Some("etcdserver: request is too large"));
     }
 

@@ -1,27 +1,29 @@
-//! The Maintenance service: status, hashes of the data, handing over. What is not built yet says so.
+//! The Maintenance service: status, alarms, hashes of the data, snapshots, handing over.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use duet_etcd_api::etcdserverpb as pb;
 use duet_etcd_api::etcdserverpb::alarm_request::AlarmAction;
+use duet_etcd_api::etcdserverpb::downgrade_request::DowngradeAction;
 use duet_etcd_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use duet_etcd_api::etcdserverpb::maintenance_server::Maintenance;
 use duet_mvcc::{Alarm, AlarmKind, Command, HashKv, HashScope, HashWalk, Response as Answer};
-use futures_util::Stream;
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::call::Call;
 use super::errors::{
-    BAD_LEADER_TRANSFEREE, DEFRAGMENT_NOT_BUILT, DOWNGRADE_NOT_BUILT, NO_LEADER, NOT_LEADER,
-    SNAPSHOT_NOT_BUILT, STOPPED, refused,
+    BAD_LEADER_TRANSFEREE, INVALID_DOWNGRADE_TARGET, NO_DOWNGRADE, NO_LEADER, NOT_LEADER, STOPPED, STORAGE,
+    TOO_MANY_REQUESTS, UNKNOWN_DOWNGRADE_ACTION, WRONG_DOWNGRADE_VERSION_FORMAT, refused,
 };
 use super::forward::{ReadAt, Written};
 use super::kv::wrong_answer;
 use super::{Api, ETCD_VERSION};
+use crate::etcd_snapshot::{Chunks, EtcdSnapshot, ExportError};
 
 /// How long the machine room may take to report; it answers between two steps.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,17 +34,38 @@ const HASH_SLICE_RECORDS: usize = 1024;
 /// Hashes that are computed at once, each on a thread of its own; more wait for their turn.
 const HASHES_AT_ONCE: usize = 2;
 
+/// Snapshots that are sent at once, each from a thread of its own; more are refused. While one is sent the state store keeps
+/// every page that it needs.
+const SNAPSHOTS_AT_ONCE: usize = 2;
+
+/// How long a defragmentation waits for the removal of what was compacted; that goes on behind it.
+const DEFRAGMENT_LIMIT: Duration = Duration::from_mins(1);
+
+/// Length of a snapshot's chunk in bytes, as etcd's.
+const CHUNK_BYTES: usize = 32 << 10;
+
+/// Chunks that wait for one client to read.
+const WAITING_CHUNKS: usize = 8;
+
+/// How long a client may take for one chunk.
+const CHUNK_TAKEN: Duration = Duration::from_secs(30);
+
 /// The Maintenance service.
 #[derive(Clone)]
 pub struct MaintenanceService {
     api: Api,
     hash_turns: Arc<Semaphore>,
+    snapshot_turns: Arc<Semaphore>,
 }
 
 impl MaintenanceService {
     /// Serves with the shared parts.
     pub fn new(api: Api) -> MaintenanceService {
-        MaintenanceService { api, hash_turns: Arc::new(Semaphore::new(HASHES_AT_ONCE)) }
+        MaintenanceService {
+            api,
+            hash_turns: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
+            snapshot_turns: Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE)),
+        }
     }
 }
 
@@ -142,6 +165,48 @@ fn alarm_in_words(alarm: Alarm) -> String {
     format!("memberID:{} alarm:{} ", alarm.member, type_of(alarm.kind).as_str_name())
 }
 
+/// As etcd takes it: two or three numbers.
+fn is_version(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('.').collect();
+    let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    (2..=3).contains(&parts.len()) && parts.iter().all(is_number)
+}
+
+/// Where a snapshot goes.
+type SnapshotSender = mpsc::Sender<Result<pb::SnapshotResponse, Status>>;
+
+/// Freezes the state and sends it. Runs on a thread of its own.
+fn send_snapshot(api: &Api, runtime: &Handle, sender: &SnapshotSender) -> Result<(), Status> {
+    let machine = api.handle().machine().ok_or(STOPPED)?;
+    let rows = machine.freeze().map_err(|error| unreadable(&error.into()))?;
+    drop(machine);
+    let members = api.view().member_ids;
+    let snapshot = EtcdSnapshot::prepare(rows, members).map_err(|error| unreadable(&error))?;
+    let revision = snapshot.revision();
+    let mut stopping = api.stopping();
+    let mut chunks = Chunks::new(snapshot.bytes(), CHUNK_BYTES, |blob, remaining_bytes| {
+        let header = Some(api.header(revision));
+        let chunk = pb::SnapshotResponse { header, remaining_bytes, blob, ..Default::default() };
+        let sent = runtime.block_on(async {
+            tokio::select! {
+                sent = timeout(CHUNK_TAKEN, sender.send(Ok(chunk))) => matches!(sent, Ok(Ok(()))),
+                () = stopping.begun() => false,
+            }
+        });
+        if sent { Ok(()) } else { Err(ExportError::NotTaken) }
+    });
+    let written = snapshot.write(|bytes| chunks.add(bytes)).and_then(|()| chunks.finish());
+    written.map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &ExportError) -> Status {
+    if matches!(error, ExportError::NotTaken) {
+        return STOPPED.into();
+    }
+    tracing::error!(%error, "a snapshot could not be made");
+    STORAGE.into()
+}
+
 #[tonic::async_trait]
 impl Maintenance for MaintenanceService {
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
@@ -162,7 +227,7 @@ impl Maintenance for MaintenanceService {
                 self.change_alarms(&call, command, request).await
             }
             (Ok(AlarmAction::Get), _) => self.list_alarms(&call, kind, request).await,
-            // etcd changes nothing either.
+            // An alarm of no kind forbids nothing, so none is kept.
             (Ok(AlarmAction::Activate | AlarmAction::Deactivate) | Err(_), _) => {
                 let header = Some(self.api.header(self.api.revision()));
                 Ok(Response::new(pb::AlarmResponse { header, alarms: Vec::new() }))
@@ -206,12 +271,18 @@ impl Maintenance for MaintenanceService {
         }))
     }
 
+    /// There is nothing to be rewritten: the engine writes into freed pages again and gives back the end of its file, and
+    /// the quota counts the content, not the file. Answers when what was compacted is gone, so that its space is free.
     async fn defragment(
         &self,
         request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
         self.api.require_root_bluntly(&Call::of(request).0)?;
-        Err(DEFRAGMENT_NOT_BUILT.into())
+        let machine = self.api.handle().machine().ok_or(STOPPED)?;
+        let tidy = tokio::task::spawn_blocking(move || machine.tidy(DEFRAGMENT_LIMIT));
+        tidy.await.map_err(|_| Status::from(STOPPED))?;
+        let header = Some(self.api.header(self.api.revision()));
+        Ok(Response::new(pb::DefragmentResponse { header }))
     }
 
     async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
@@ -236,14 +307,26 @@ impl Maintenance for MaintenanceService {
         }))
     }
 
-    type SnapshotStream = Pin<Box<dyn Stream<Item = Result<pb::SnapshotResponse, Status>> + Send>>;
+    type SnapshotStream = ReceiverStream<Result<pb::SnapshotResponse, Status>>;
 
     async fn snapshot(
         &self,
         request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
         self.api.require_root_bluntly(&Call::of(request).0)?;
-        Err(SNAPSHOT_NOT_BUILT.into())
+        let Ok(turn) = self.snapshot_turns.clone().try_acquire_owned() else {
+            return Err(TOO_MANY_REQUESTS.into());
+        };
+        let (sender, receiver) = mpsc::channel(WAITING_CHUNKS);
+        let (api, runtime) = (self.api.clone(), Handle::current());
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            if let Err(status) = send_snapshot(&api, &runtime, &sender) {
+                // Whoever does not take chunks does not take this either.
+                let _ = sender.try_send(Err(status));
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     /// A switchover, asked for in etcd's words: of the primary, with the peer as the target.
@@ -281,11 +364,21 @@ impl Maintenance for MaintenanceService {
         Ok(Response::new(pb::MoveLeaderResponse { header }))
     }
 
+    /// There is no version to go down to: every well-formed one is an invalid target, and nothing is ever under way.
     async fn downgrade(
         &self,
         request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        self.api.require_root(&Call::of(request).0)?;
-        Err(DOWNGRADE_NOT_BUILT.into())
+        let (call, request) = Call::of(request);
+        self.api.require_root(&call)?;
+        Err(match DowngradeAction::try_from(request.action) {
+            Ok(DowngradeAction::Validate | DowngradeAction::Enable) if !is_version(&request.version) => {
+                WRONG_DOWNGRADE_VERSION_FORMAT
+            }
+            Ok(DowngradeAction::Validate | DowngradeAction::Enable) => INVALID_DOWNGRADE_TARGET,
+            Ok(DowngradeAction::Cancel) => NO_DOWNGRADE,
+            Err(_) => UNKNOWN_DOWNGRADE_ACTION,
+        }
+        .into())
     }
 }

@@ -35,6 +35,7 @@ use duet_etcd_api::etcdserverpb as pb;
 use tokio::sync::watch as watch_channel;
 
 use crate::auth::{Passwords, Tokens};
+use crate::client_limits::ClientLimits;
 use crate::client_port::ClientPortOptions;
 use crate::handle::{Handle, View};
 use crate::lease_clock::LeaseClock;
@@ -100,7 +101,7 @@ struct Shared {
     hub: Arc<WatchHub>,
     leases: Arc<LeaseClock>,
     stopping: Stopping,
-    progress_interval: Duration,
+    options: ClientPortOptions,
     tokens: Tokens,
     passwords: Passwords,
 }
@@ -112,14 +113,12 @@ impl Api {
         hub: Arc<WatchHub>,
         leases: Arc<LeaseClock>,
         stopping: Stopping,
-        options: &ClientPortOptions,
+        options: ClientPortOptions,
     ) -> Api {
         let view = handle.view();
         let forwarder = Forwarder::default();
-        let progress_interval = options.watch_progress_interval;
         let (tokens, passwords) = (Tokens::new(&options.auth), Passwords::new(options.auth.bcrypt_cost));
-        let shared =
-            Shared { handle, view, forwarder, hub, leases, stopping, progress_interval, tokens, passwords };
+        let shared = Shared { handle, view, forwarder, hub, leases, stopping, options, tokens, passwords };
         Api { inner: Arc::new(shared) }
     }
 
@@ -160,7 +159,12 @@ impl Api {
     }
 
     pub(crate) fn progress_interval(&self) -> Duration {
-        self.inner.progress_interval
+        self.inner.options.watch_progress_interval
+    }
+
+    /// What clients may do.
+    pub(crate) fn limits(&self) -> &ClientLimits {
+        &self.inner.options.limits
     }
 
     /// The revision of the local store.

@@ -3,7 +3,7 @@
 mod elections;
 mod locks;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +25,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use crate::AppliedBatch;
+use crate::auto_compaction::AutoCompaction;
+use crate::client_limits::ClientLimits;
 use crate::client_port::{ClientPortOptions, serve};
 use crate::error::WriteError;
 use crate::handle::{Handle, Identity, Inner, View};
@@ -85,6 +87,7 @@ impl Machine {
             metrics: Arc::default(),
             users_are_on: Arc::default(),
             space: Arc::new(Space::new(Some(QUOTA_BYTES))),
+            machine: Weak::new(),
         };
         let handle = Handle { inner: Arc::new(inner) };
         let room = handle.clone();
@@ -600,9 +603,90 @@ async fn the_quota_raises_the_alarm_before_it_is_exceeded() {
     let disarm =
         pb::AlarmRequest { action: AlarmAction::Deactivate.into(), member_id: IDS.a, alarm: alarms[0].alarm };
     assert_eq!(maintenance.alarm(disarm).await.unwrap().into_inner().alarms, alarms);
-    assert_eq!(maintenance.alarm(disarm).await.unwrap().into_inner().alarms, []);
+    assert!(maintenance.alarm(disarm).await.unwrap().into_inner().alarms.is_empty());
     kv.put(small).await.unwrap();
     kv.put(large(0)).await.expect_err("nothing was compacted: it is raised again");
     delete.key = bytes("small");
     kv.delete_range(delete).await.unwrap();
+}
+
+#[tokio::test]
+async fn limits_that_were_chosen_hold_on_both_ways_in() {
+    let limits = ClientLimits { max_request_bytes: 4_096, max_txn_ops: 2, ..ClientLimits::default() };
+    let options = ClientPortOptions { limits, ..ClientPortOptions::default() };
+    let machine = Machine::start(ApplianceId::A, options).await;
+    machine.promote(1);
+    let mut kv = machine.kv().await;
+    let put = |bytes: usize| pb::PutRequest {
+        key: Bytes::from_static(b"k"),
+        value: Bytes::from(vec![7; bytes]),
+        ..Default::default()
+    };
+    kv.put(put(4_000)).await.unwrap();
+    let told = kv.put(put(4_097)).await.unwrap_err();
+    assert_eq!(told.message(), "etcdserver: request is too large");
+    let told = kv.put(put(600_000)).await.unwrap_err();
+    assert_eq!(told.code(), Code::ResourceExhausted);
+    assert!(told.message().ends_with("(600007 vs. 528384)"), "{}", told.message());
+    let operation = |key: &str| pb::RequestOp {
+        request: Some(pb::request_op::Request::RequestPut(pb::PutRequest {
+            key: bytes(key),
+            ..Default::default()
+        })),
+    };
+    let txn = |keys: &[&str]| pb::TxnRequest {
+        success: keys.iter().copied().map(operation).collect(),
+        ..Default::default()
+    };
+    kv.txn(txn(&["a", "b"])).await.unwrap();
+    let told = kv.txn(txn(&["a", "b", "c"])).await.unwrap_err();
+    assert_eq!(told.message(), "etcdserver: too many operations in txn request");
+    // The long way.
+    let mut leases = pb::lease_client::LeaseClient::new(machine.channel().await);
+    leases.lease_grant(pb::LeaseGrantRequest { ttl: 60, id: 1 }).await.unwrap();
+    let compare = pb::Compare { key: Bytes::from(vec![7; 600_000]), ..Default::default() };
+    let told = kv.txn(pb::TxnRequest { compare: vec![compare], ..Default::default() }).await.unwrap_err();
+    assert_eq!(told.code(), Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn history_is_compacted_by_itself() {
+    let rule = AutoCompaction::Period(Duration::from_secs(1));
+    let limits = ClientLimits { auto_compaction: Some(rule), ..ClientLimits::default() };
+    let options = ClientPortOptions { limits, ..ClientPortOptions::default() };
+    let machine = Machine::start(ApplianceId::A, options).await;
+    machine.promote(1);
+    let mut kv = machine.kv().await;
+    let put = pb::PutRequest { key: bytes("k"), ..Default::default() };
+    let compacted = || machine.handle.store().read().compacted_revision();
+    let start = std::time::Instant::now();
+    while compacted() < 3 {
+        kv.put(put.clone()).await.unwrap();
+        assert!(start.elapsed() < PATIENCE, "compacted at {}", compacted());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let now = machine.handle.store().read().revision();
+    assert!(compacted() < now, "what is younger than a second is kept");
+}
+
+#[tokio::test]
+async fn only_a_grpc_call_finds_a_grpc_service() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let machine = Machine::primary().await;
+    let address = machine.url.strip_prefix("http://").unwrap();
+    for (path, content) in [
+        ("/etcdserverpb.KV/Range", "application/grpc"),
+        ("/etcdserverpb.KV/Range", "application/json"),
+        ("/etcdserverpb.Maintenance/Nope", "text/plain"),
+        ("/nope.Svc/Nope", "application/grpc"),
+    ] {
+        let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {content}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{path} {content}: {answer}");
+    }
 }

@@ -26,6 +26,7 @@ use tonic::Status;
 use tonic::codegen::Service;
 
 use super::plain;
+use crate::grpc::MAX_MESSAGE_BYTES;
 use crate::grpc::errors::DEADLINE_EXCEEDED;
 use crate::grpc::gate::{PREFIX_BYTES, check_message};
 
@@ -75,7 +76,7 @@ async fn call(
     let body = if method.client_streaming {
         // Further ones are measured by the gate; of the first one the client is told.
         let length = first.as_ref().map_or(0, |frame| frame.len() - PREFIX_BYTES);
-        check_message(length).map_err(Refusal::of_stream)?;
+        check_message(length, MAX_MESSAGE_BYTES).map_err(Refusal::of_stream)?;
         Body::from_stream(requests(method, first, documents))
     } else {
         // No document is an empty message.
