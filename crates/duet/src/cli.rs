@@ -104,6 +104,9 @@ pub struct ApplianceArgs {
     /// The witness: http://HOST:PORT or dir:/PATH/ON/A/SHARED/FILE/SYSTEM
     #[arg(long, value_name = "URL", env = "DUET_WITNESS")]
     pub witness: Option<String>,
+    /// How users log in, as in etcd: simple, or jwt,pub-key=FILE,priv-key=FILE,sign-method=RS256,ttl=10m [default: simple]
+    #[arg(long, value_name = "SPEC", env = "DUET_AUTH_TOKEN")]
+    pub auth_token: Option<String>,
     /// Seconds after which an unused simple token ends [default: 300]
     #[arg(long, value_name = "SECONDS", env = "DUET_AUTH_TOKEN_TTL")]
     pub auth_token_ttl: Option<u64>,

@@ -10,7 +10,7 @@ use duet_protocol::{ApplianceId, limits};
 use duet_witness::{ClusterName, WitnessUrl};
 use serde::Deserialize;
 
-use crate::auth::AuthOptions;
+use crate::auth::{AuthOptions, TokenKind};
 use crate::client_limits::{self, ClientLimits};
 use crate::space::DEFAULT_QUOTA_BYTES;
 
@@ -103,6 +103,8 @@ pub struct Settings {
     pub witness: Option<String>,
     /// See [`Config::retain_entries`]; by default [`duet_protocol::limits::RETAIN_ENTRIES`].
     pub retain_entries: Option<u64>,
+    /// etcd's `--auth-token`: see [`TokenKind::parse`].
+    pub auth_token: Option<String>,
     /// etcd's `--auth-token-ttl`, in seconds: see [`AuthOptions::token_ttl`].
     pub auth_token_ttl: Option<u64>,
     /// etcd's `--bcrypt-cost`: see [`AuthOptions::bcrypt_cost`].
@@ -221,6 +223,7 @@ impl Settings {
             peer: self.peer.or(file.peer),
             witness: self.witness.or(file.witness),
             retain_entries: self.retain_entries.or(file.retain_entries),
+            auth_token: self.auth_token.or(file.auth_token),
             auth_token_ttl: self.auth_token_ttl.or(file.auth_token_ttl),
             bcrypt_cost: self.bcrypt_cost.or(file.bcrypt_cost),
             quota_backend_bytes: self.quota_backend_bytes.or(file.quota_backend_bytes),
@@ -353,6 +356,10 @@ impl Settings {
 
     fn auth(&self) -> Result<AuthOptions, ConfigError> {
         let mut options = AuthOptions::default();
+        if let Some(text) = &self.auth_token {
+            options.token =
+                TokenKind::parse(text).map_err(|error| self.bad("auth_token", text, error.to_string()))?;
+        }
         if let Some(seconds) = self.auth_token_ttl {
             let set = options.set_token_ttl(seconds);
             set.map_err(|error| self.bad("auth_token_ttl", &seconds.to_string(), error.to_string()))?;
@@ -402,7 +409,7 @@ impl Settings {
 /// Nothing, unless the message is about an unknown field without the list of known ones.
 fn allowed_fields(message: &str) -> &'static str {
     if message.contains("unknown field") && !message.contains("expected") {
-        "; known are cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness, retain_entries, auth_token_ttl, bcrypt_cost, quota_backend_bytes, max_request_bytes, max_txn_ops, \
+        "; known are cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness, retain_entries, auth_token, auth_token_ttl, bcrypt_cost, quota_backend_bytes, max_request_bytes, max_txn_ops, \
          max_concurrent_streams, grpc_keepalive_interval, grpc_keepalive_timeout, auto_compaction_mode, \
          auto_compaction_retention"
     } else {
@@ -444,13 +451,15 @@ witness = "http://127.0.0.1:7900"
     fn users_log_in_as_etcds_flags_say() {
         let auth = |lines: &str| Config::from_toml(&format!("{GOOD}{lines}")).map(|config| config.auth);
         let defaults = auth("").unwrap();
-        assert_eq!(defaults.bcrypt_cost, 10);
+        assert_eq!((defaults.token, defaults.bcrypt_cost), (TokenKind::Simple, 10));
         assert_eq!(defaults.token_ttl, std::time::Duration::from_mins(5));
-        let chosen = auth("auth_token_ttl = 60\nbcrypt_cost = 12").unwrap();
+        let chosen = auth("auth_token = \"simple\"\nauth_token_ttl = 60\nbcrypt_cost = 12").unwrap();
         assert_eq!((chosen.token_ttl.as_secs(), chosen.bcrypt_cost), (60, 12));
-        for (line, part) in
-            [("auth_token_ttl = 0", "auth_token_ttl = \"0\""), ("bcrypt_cost = 32", "4 to 31")]
-        {
+        for (line, part) in [
+            ("auth_token = \"jwt\"", "sign-method"),
+            ("auth_token_ttl = 0", "auth_token_ttl = \"0\""),
+            ("bcrypt_cost = 32", "4 to 31"),
+        ] {
             let told = auth(line).unwrap_err().to_string();
             assert!(told.contains("line 9") && told.contains(part), "{told}");
         }

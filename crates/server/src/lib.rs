@@ -42,7 +42,7 @@ pub mod grpc;
 pub mod lease_clock;
 pub mod watch_hub;
 
-pub use auth::{AuthOptions, OptionError};
+pub use auth::{AuthOptions, JwtKeys, OptionError, TokenKind};
 pub use config::Config;
 pub use duet_serving::AppliedBatch;
 pub use error::{ExitReason, InitError, NotPrimary, StartError, WriteError};

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::Api;
 use super::call::Call;
-use super::errors::{NO_PASSWORD_USER, refused};
+use super::errors::{NO_PASSWORD_USER, VERIFY_ONLY, refused};
 use super::forward::{AnswerFuture, ReadAt, Written};
 use super::kv::{check_size, wrong_answer};
 use super::permit::everything;
@@ -89,7 +89,7 @@ impl AuthService {
         }
         let right = self.api.passwords().is_right(password, hash).await?;
         match who.filter(|_| right) {
-            Some(who) => Ok(self.api.tokens().issue(&who)),
+            Some(who) => self.api.tokens().issue(&who).ok_or_else(|| VERIFY_ONLY.into()),
             None => Err(refused(&AuthError::AuthenticationFailed.into())),
         }
     }
@@ -106,7 +106,12 @@ impl Attempt {
         if !users.is_enabled() {
             return Err(AuthError::NotEnabled.into());
         }
-        let who = users.id_of(name).map(|id| Login { id, secret: *users.secret() });
+        let who = users.id_of(name).map(|id| Login {
+            name: name.to_owned(),
+            id,
+            auth_revision: users.revision(),
+            secret: *users.secret(),
+        });
         Ok(Attempt { who, password: users.password(name).flatten().cloned() })
     }
 }

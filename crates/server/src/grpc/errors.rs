@@ -73,6 +73,9 @@ pub const ELECTION_NO_LEADER: ApiError = error(Code::Unknown, "election: no lead
 pub const ELECTION_NOT_LEADER: ApiError = error(Code::Unknown, "election: not leader");
 /// A request that names no leader's key.
 pub const LEADER_MISSING: ApiError = error(Code::Unknown, "\"leader\" field must be provided");
+/// Tokens are made elsewhere: this appliance has only the key to verify them.
+pub const VERIFY_ONLY: ApiError =
+    error(Code::FailedPrecondition, "duet: this appliance has no private key to make tokens with");
 /// gRPC health: nobody by that name.
 pub const HEALTH_UNKNOWN_SERVICE: ApiError = error(Code::NotFound, "unknown service");
 
