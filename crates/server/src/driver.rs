@@ -32,6 +32,10 @@ const VOLATILE_BYTES: usize = 16 << 20;
 /// Writes accepted and not yet answered above which no more are proposed: bounds what waits for the peer.
 const ACCEPTED_WRITES: usize = WAITING_WRITES;
 
+/// Bytes of log kept below the checkpoint for a peer that was away, however few entries they are: with values of a mebibyte the
+/// limit in entries alone would keep a hundred gigabytes.
+const RETAIN_BYTES: u64 = 1 << 30;
+
 /// After the core said stop, the last messages to the peer get this long to leave; they are a courtesy.
 const LAST_MESSAGES: Duration = Duration::from_millis(200);
 
@@ -65,6 +69,8 @@ pub(crate) struct Driver {
     /// What this turn has for the peer: sent together at its end, or before anything that takes time.
     pub(crate) outgoing: Vec<Outgoing>,
     pub(crate) stopping: bool,
+    /// The same in entries, as configured.
+    pub(crate) retain_entries: u64,
 }
 
 impl Driver {
@@ -111,6 +117,10 @@ impl Driver {
         while let Some(input) = next.take() {
             if self.stopping {
                 return Ok(());
+            }
+            if matches!(input, Input::Checkpointed(_)) {
+                // The log is about to be trimmed.
+                self.core.retain(self.retain_entries.min(self.machine.entries_within(RETAIN_BYTES)));
             }
             self.core.step(clock::now(), input, effects);
             for effect in effects.drain(..) {

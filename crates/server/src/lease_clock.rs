@@ -76,7 +76,7 @@ impl LeaseClock {
             // Users were turned on meanwhile, and the log holds an order that nobody is named with; or an alarm
             // forbids every change.
             Ok(Applied { result: Err(Error::Auth(_) | Error::Corrupt), .. }) => {
-                self.timers.lock().revocation_failed(id)
+                self.timers.lock().revocation_failed(id);
             }
             // Any other refusal says that the lease is gone already.
             Ok(_) => {}

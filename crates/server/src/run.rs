@@ -379,9 +379,7 @@ impl Room {
         let (appliance, client_url) = (config.appliance, config.client_url.clone());
         // The core is made on its own thread: a violated invariant is a panic, and that thread's panics are reported.
         let drive = move || {
-            let mut core =
-                Appliance::recover(rand::random(), parts.own_state, recovered, applied, clock::now());
-            core.retain(config.retain_entries);
+            let core = Appliance::recover(rand::random(), parts.own_state, recovered, applied, clock::now());
             let driver = Driver {
                 core,
                 own_state: parts.own_state_file,
@@ -398,6 +396,7 @@ impl Room {
                 proposed: std::collections::VecDeque::new(),
                 outgoing: Vec::new(),
                 stopping: false,
+                retain_entries: config.retain_entries,
             };
             driver.run()
         };

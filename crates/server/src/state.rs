@@ -195,6 +195,11 @@ fn revision_of(key: &[u8]) -> Result<Revision, SourceError> {
 }
 
 impl Machine {
+    /// How many of the log's newest entries lie in `bytes` of it.
+    pub(crate) fn entries_within(&self, bytes: u64) -> u64 {
+        self.log.entries_within(bytes)
+    }
+
     /// Loads the state.
     pub(crate) fn new(parts: MachineParts) -> Result<Self, StateFailure> {
         let MachineParts { space, permit, inbox, tail, log, data, state } = parts;

@@ -74,6 +74,18 @@ impl LogReader {
         self.view.read().last()
     }
 
+    /// How many of the newest entries lie in segments that take `bytes` together, but at least those of the newest one.
+    pub fn entries_within(&self, bytes: u64) -> u64 {
+        let view = self.view.read();
+        let mut room = bytes;
+        let mut first = view.newest();
+        for segment in view.segments.iter().rev() {
+            let Some(left) = room.checked_sub(segment.file_bytes) else { break };
+            (room, first) = (left, segment);
+        }
+        view.last().0 - first.base.lsn.0
+    }
+
     /// Entries from `from` on, verified, until their commands reach `max_bytes` or the log ends; at least one. Includes
     /// what was appended and is not synced yet.
     ///

@@ -97,6 +97,26 @@ fn segments_are_recycled_and_a_truncation_gives_space_back() {
     subject.step(&Step::Crash(Unsynced::Lost)).unwrap();
 }
 
+/// What a limit in bytes keeps: whole segments, the newest ones.
+#[test]
+fn the_newest_entries_are_counted_by_the_space_of_their_segments() {
+    let mut subject = Subject::new();
+    let reader = subject.log.as_ref().unwrap().reader();
+    assert_eq!(reader.entries_within(u64::MAX), 0);
+    for _ in 0..6 {
+        subject.step(&Step::Append(vec![4000; 2], 0)).unwrap();
+        subject.step(&Step::Sync).unwrap();
+    }
+    let segments = subject.disk.files().len() as u64;
+    assert!(segments >= 3, "{segments}");
+    let all = reader.entries_within(segments * OPTIONS.segment_bytes);
+    assert_eq!(all, 12);
+    let newest = reader.entries_within(0);
+    assert_eq!(newest, reader.entries_within(OPTIONS.segment_bytes), "never less than one segment");
+    let two = reader.entries_within(3 * OPTIONS.segment_bytes - 1);
+    assert!(0 < newest && newest < two && two < all, "{newest} {two} {all}");
+}
+
 /// One writer that appends, truncates and trims, and readers that may find entries gone but never wrong ones.
 #[test]
 fn readers_beside_the_writer_get_true_entries() {
