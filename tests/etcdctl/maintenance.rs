@@ -240,10 +240,10 @@ fn hashes_of_the_history_are_etcds() {
             let answer = client.maintenance().hash(pb::HashRequest {}).await.unwrap().into_inner();
             (answer.header.unwrap().revision, answer.hash, hash(client, 0).await)
         };
-        let (at_a, start) = (whole(&at_a).await, std::time::Instant::now());
+        let (at_a, start) = (whole(at_a).await, std::time::Instant::now());
         // The secondary applies the last write a moment later.
-        while whole(&at_b).await != at_a {
-            assert!(start.elapsed() < PATIENCE, "both have the same: {at_a:?}, {:?}", whole(&at_b).await);
+        while whole(at_b).await != at_a {
+            assert!(start.elapsed() < PATIENCE, "both have the same: {at_a:?}, {:?}", whole(at_b).await);
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         for etcd in etcds(&pair).await {

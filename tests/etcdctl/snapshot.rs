@@ -112,8 +112,8 @@ fn an_etcd_restored_from_a_snapshot_serves_the_same() {
             return;
         }
         let pair = Pair::start(Witness::Server).await;
-        fill(&pair.client(A)).await;
-        let expected = everything(&pair.client(A)).await;
+        fill(pair.client(A)).await;
+        let expected = everything(pair.client(A)).await;
         for (appliance, name) in [(A, "a.db"), (B, "b.db")] {
             let file = pair.dir().join(name);
             let at = Etcdctl::new(&[pair.client_url(appliance)]);
