@@ -20,6 +20,7 @@ mod handover;
 mod leases;
 mod locks;
 mod maintenance;
+mod mirror;
 mod script;
 mod scripts;
 mod snapshot;

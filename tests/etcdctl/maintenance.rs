@@ -27,7 +27,7 @@ pub fn etcd_programs() -> Vec<String> {
 }
 
 /// Fresh etcds of one member each, one for each program there is.
-async fn etcds(pair: &Pair) -> Vec<EtcdCluster> {
+pub async fn etcds(pair: &Pair) -> Vec<EtcdCluster> {
     let mut clusters = Vec::new();
     for (number, program) in etcd_programs().iter().enumerate() {
         let dir = pair.dir().join(format!("etcd-{number}"));
