@@ -282,3 +282,41 @@ fn both_answer_as_etcd_does_to_whoever_asks() {
         }
     });
 }
+
+/// JSON web tokens with a secret that both appliances have: good at both and after a failover, gone with the password.
+#[test]
+fn a_json_web_token_outlives_the_appliance_that_made_it() {
+    run(async {
+        let mut pair = Pair::lay_out(Witness::Server).await;
+        let secret = pair.dir().join("secret");
+        std::fs::write(&secret, "known to both appliances").unwrap();
+        pair.configure("bcrypt_cost = 4");
+        pair.configure(&format!(
+            "auth_token = \"jwt,priv-key={},sign-method=HS256,ttl=10m\"",
+            secret.display()
+        ));
+        pair.start_new().await;
+        turn_on_users(&pair, &["bob/"]).await;
+        let token = log_in(&pair, B, "bob", "pw").await.unwrap();
+        assert_eq!(token.split('.').count(), 3, "{token}");
+        for at in [A, B] {
+            same(put(&pair, at, &token, "bob/1").await, (Code::Ok, ""), "his own key");
+            same(put(&pair, at, &token, "other").await, DENIED, "another one's key");
+            let (head, signature) = token.rsplit_once('.').unwrap();
+            let forged = format!("{head}.{}", signature.chars().rev().collect::<String>());
+            same(put(&pair, at, &forged, "bob/1").await, BAD_TOKEN, "a forged one");
+        }
+        pair.until_paired().await;
+        pair.crash(A).await;
+        pair.until_primary(B).await;
+        same(put(&pair, B, &token, "bob/2").await, (Code::Ok, ""), "after a failover");
+        let root = log_in(&pair, B, "root", "pw").await.unwrap();
+        let change = pb::AuthUserChangePasswordRequest {
+            name: "bob".into(),
+            password: "new".into(),
+            ..Default::default()
+        };
+        auth(&pair, B).user_change_password(with(&root, change)).await.unwrap();
+        same(put(&pair, B, &token, "bob/3").await, BAD_TOKEN, "the password was changed");
+    });
+}
