@@ -135,7 +135,8 @@ async fn play_alarms(url: &str) -> Vec<String> {
         seen.push(format!("{action:?} {kind:?}: {}", alarm(&client, action, member, kind).await));
     }
     seen.push(format!("{:?}", errors(&client, 2).await));
-    for query in ["", "?exclude=NOSPACE", "?exclude=CORRUPT"] {
+    // Not "?exclude=NOSPACE": older etcds exclude one alarm of a kind only.
+    for query in ["", "?exclude=CORRUPT"] {
         seen.push(format!("/health{query}: {}", health(url, query).await.trim()));
     }
     try_everything(&client, &mut seen).await;
@@ -279,6 +280,7 @@ fn a_full_store_is_emptied_and_goes_on() {
             assert!(alarms.contains("alarm:NOSPACE") && alarms.lines().count() == 1, "{alarms}");
             let told = duet::http::get(&pair.client_url(appliance), "/health", PATIENCE).await.unwrap_err();
             assert_eq!(told.to_string(), "{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"} (HTTP 503)");
+            duet::http::get(&pair.client_url(appliance), "/health?exclude=NOSPACE", PATIENCE).await.unwrap();
             at.run(&["put", "small", "1"]).await.error();
             assert_eq!(at.run(&["get", "k0", "--print-value-only"]).await.ok().trim(), value);
         }

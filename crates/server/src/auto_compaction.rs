@@ -128,14 +128,14 @@ mod tests {
     #[test]
     fn a_short_period_is_kept_and_compacted_once_in_each() {
         let made = play(AutoCompaction::Period(Duration::from_mins(10)), 3_600);
-        let expected = [(1_200, 600), (1_800, 1_200), (2_400, 1_800), (3_000, 2_400), (3_600, 3_000)];
+        let expected = [(660, 60), (1_260, 660), (1_860, 1_260), (2_460, 1_860), (3_060, 2_460)];
         assert_eq!(made, expected);
     }
 
     #[test]
     fn a_long_period_is_kept_and_compacted_every_hour() {
         let made = play(AutoCompaction::Period(Duration::from_hours(5)), 8 * 3_600);
-        assert_eq!(made, [(6 * 3_600, 3_600), (7 * 3_600, 2 * 3_600), (8 * 3_600, 3 * 3_600)]);
+        assert_eq!(made, [(18_360, 360), (21_960, 3_960), (25_560, 7_560)]);
     }
 
     #[test]
