@@ -125,6 +125,12 @@ impl Crowd {
         }
         let mut history = std::mem::take(&mut *self.recorder.history());
         history.changes = changes;
+        // A request that its client gave up may be carried out as long as an appliance holds it: what it does now comes after
+        // everything that is judged.
+        history.changes.retain(|change| change.revision <= last);
+        for watch in &mut history.watches {
+            watch.events.retain(|event| event.change.revision <= last);
+        }
         history.quiet = Some(Quiet { since, until });
         history
     }

@@ -203,11 +203,11 @@ impl Appliance {
 
     /// A TAKE of this appliance is known to be applied. True: the outcome is being stored.
     pub(crate) fn won(&mut self, conf: Conf, fx: &mut Vec<Effect>) -> bool {
+        assert!(self.role != Role::Stopped, "an appliance that has stopped waits for no answer");
         let outdated = conf.epoch() <= self.own.conf.epoch();
         // It has agreed to something newer meanwhile (trap 3).
         let bound = self.own.tent.is_some_and(|tent| tent.epoch() > conf.epoch());
-        let stopped = self.role == Role::Stopped && !Bug::StoppedWins.planted();
-        if outdated || (bound && !Bug::WonOverTent.planted()) || stopped {
+        if outdated || (bound && !Bug::WonOverTent.planted()) {
             return false;
         }
         self.own.tent = None;
