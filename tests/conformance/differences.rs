@@ -43,7 +43,9 @@ fn an_unknown_sort_target_is_refused_and_ends_etcd() {
         client.put(put("k", "v")).await.unwrap();
         client.range(odd).await.unwrap_err();
         let status = client.range(get("k")).await.unwrap_err();
-        assert_eq!(status.code(), tonic::Code::Unavailable, "etcd lives on: {}", refusal(&status));
+        // Nothing listens any more, or the connection breaks while it is tried.
+        let is_gone = matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Unknown);
+        assert!(is_gone, "etcd lives on: {}", refusal(&status));
     });
 }
 
