@@ -22,7 +22,9 @@ impl Appliance {
             && agreement == Agreement::Handover
         {
             primary.offering = true;
-            primary.lease_until = crate::Instant::default();
+            if !Bug::ServesWhileOffering.planted() {
+                primary.lease_until = crate::Instant::default();
+            }
         }
         let Some(slot) = self.role.pending_mut() else { return false };
         *slot = Some(pending);

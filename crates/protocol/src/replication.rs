@@ -212,7 +212,7 @@ impl Appliance {
         primary.matched = primary.matched.max(answer.matched);
         primary.acknowledged = self.now;
         primary.follows = true;
-        if !primary.offering {
+        if !primary.offering || Bug::ServesWhileOffering.planted() {
             let Heartbeat { sent, promise, .. } = answer.heartbeat;
             let from = if Bug::LeaseFromReceipt.planted() { self.now } else { sent };
             let promise = if Bug::LeaseBeyondPromise.planted() { limits::PROMISE_MAX } else { promise };

@@ -84,7 +84,9 @@ impl Bench {
     }
 
     pub fn confirm_saves(&mut self, door: fn(&mut Appliance, Instant, Input, &mut Vec<Effect>)) {
-        while matches!(self.effects.last(), Some(Effect::SaveState(_))) {
+        let mut confirmed = 0; // nothing may hang on the last one
+        while self.effects.len() > confirmed && matches!(self.effects.last(), Some(Effect::SaveState(_))) {
+            confirmed = self.effects.len();
             door(&mut self.it, self.now, Input::StateSaved, &mut self.effects);
         }
     }

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use duet_protocol::{
-    Acknowledge, Action, Duration, Effect, Epoch, Heartbeat, Input, Lsn, Message, Position, RoleName, limits,
+    Acknowledge, Action, AppendHeader, Duration, Effect, Epoch, Heartbeat, Input, Lsn, Message, Position,
+    RoleName, limits,
 };
 
 use crate::bench::{A, B, Bench, DISKS, LIFE, end, entries, header, pair, paired_primary, solo};
@@ -76,22 +77,94 @@ fn what_was_committed_is_never_truncated_but_called_another_history() {
     );
 }
 
+/// A header by which nothing is known to be dead: the primary's epoch began behind all that the secondary holds.
+fn header_of_a_later_epoch(previous: Position, committed: u64) -> AppendHeader {
+    AppendHeader { base: Lsn(5), committed: Lsn(committed), ..header(pair(3), previous, 5) }
+}
+
 #[test]
 fn a_copy_replaces_dead_entries_but_never_shared_ones() {
     let mine = entries(Position::EMPTY, 1, 5);
     let shared = mine[4].position();
-    let other = end(&entries(mine[2].position(), 3, 2));
+    let other = end(&entries(mine[2].position(), 2, 2));
     for (position, installed) in [(shared, false), (other, true)] {
         let mut bench = Bench::start(B, pair(3), &mine, 3);
-        bench.rules(Input::Message(Message::Append {
-            header: header(pair(3), mine[2].position(), 5),
-            entries: Vec::new(),
-        }));
+        let header = header_of_a_later_epoch(mine[2].position(), 3);
+        bench.rules(Input::Message(Message::Append { header, entries: Vec::new() }));
+        assert_eq!(bench.it.status().last, shared, "nothing is cut");
         let effects = bench.rules(Input::SnapshotReceived { epoch: Epoch(3), position });
         let installs = effects.iter().any(|effect| matches!(effect, Effect::InstallSnapshot { .. }));
-        let cut = bench.it.status().last.lsn < Lsn(5);
-        assert!(cut || installs == installed, "{position}");
+        assert_eq!(installs, installed, "{position}");
+        assert_eq!(effects.contains(&Effect::DropSnapshot), !installed, "{position}");
     }
+}
+
+#[test]
+fn entries_above_the_base_of_a_newer_epoch_are_cut_at_the_first_append() {
+    let mine = entries(Position::EMPTY, 1, 5);
+    let mut bench = Bench::start(B, pair(3), &mine, 3);
+    let header = header(pair(3), mine[2].position(), 3);
+    let effects = bench.rules(Input::Message(Message::Append { header, entries: Vec::new() }));
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::Truncate { last: Lsn(3), .. })),
+        "dead, although nothing came in their place: {effects:?}"
+    );
+    assert_eq!(bench.it.status().last, mine[2].position());
+}
+
+/// The primary has committed 5 entries; that the fourth here is the same is not known before an append says so.
+#[test]
+fn a_secondary_applies_only_what_is_proved_equal() {
+    let mine = entries(Position::EMPTY, 1, 5);
+    let mut bench = Bench::start(B, pair(3), &mine, 2);
+    for proved in [3, 5] {
+        let header = header_of_a_later_epoch(mine[proved - 1].position(), 5);
+        let effects = bench.rules(Input::Message(Message::Append { header, entries: Vec::new() }));
+        let upto = Lsn(proved as u64);
+        assert!(effects.contains(&Effect::Apply { upto }), "up to {upto}: {effects:?}");
+    }
+}
+
+/// A primary that is alone and keeps one entry below its checkpoint; LSN 1 to 23 are committed, none is in a checkpoint.
+fn primary_with_23_entries() -> Bench {
+    let mut bench = Bench::start(A, solo(1, A), &entries(Position::EMPTY, 1, 3), 0);
+    bench.it.retain(1);
+    assert!(bench.attempt(Action::BeginAlone));
+    bench.rules(Input::Propose(vec![Bytes::from_static(b"write"); 20]));
+    bench.rules(Input::Flushed { generation: 0, lsn: Lsn(23) });
+    bench.rules(Input::Applied(Lsn(23)));
+    bench
+}
+
+#[test]
+fn the_log_reaches_back_to_the_checkpoint() {
+    let mut bench = primary_with_23_entries();
+    let effects = bench.rules(Input::Checkpointed(Lsn(10)));
+    assert!(effects.contains(&Effect::Trim { upto: Lsn(10) }), "{effects:?}");
+}
+
+/// The copy holds what was there when it began: what follows must be in the log when it has arrived.
+#[test]
+fn nothing_is_trimmed_while_a_copy_is_on_its_way() {
+    let mut bench = primary_with_23_entries();
+    bench.rules(Input::Checkpointed(Lsn(10)));
+    bench.rules(Input::PeerConnected);
+    let (status, sent) = (bench.it.status(), bench.now);
+    let effects = bench.rules(Input::Message(Message::Acknowledge(Acknowledge {
+        epoch: status.own.conf.epoch(),
+        matched: Lsn(0),
+        heartbeat: Heartbeat { life: LIFE, sent, promise: limits::PROMISE },
+        retry_from: Some(Lsn(1)),
+        disk: DISKS.b,
+    })));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::SendSnapshot { .. })), "{effects:?}");
+    let trims = |bench: &mut Bench, lsn| {
+        let effects = bench.rules(Input::Checkpointed(lsn));
+        effects.iter().any(|effect| matches!(effect, Effect::Trim { .. }))
+    };
+    assert!(!trims(&mut bench, Lsn(15)));
+    bench.rules(Input::SnapshotSendEnded);
+    assert!(trims(&mut bench, Lsn(16)));
 }
 
 #[test]
