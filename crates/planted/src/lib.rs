@@ -13,7 +13,7 @@ compile_error!("planted bugs are for test builds, never for a release");
 pub const VARIABLE: &str = "DUET_PLANTED";
 
 /// The crates that have bugs to be planted, as [`VARIABLE`] names them.
-pub const CRATES: [&str; 4] = ["protocol", "mvcc", "storage", "witness"];
+pub const CRATES: [&str; 5] = ["protocol", "mvcc", "storage", "witness", "serving"];
 
 /// A bug's name and what it breaks.
 pub type Named = (&'static str, &'static str);

@@ -6,6 +6,8 @@
 
 use duet_mvcc::{Error, Event, EventBatch, EventLimits, KeyRange, Store};
 
+use crate::planted::Bug;
+
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor {
@@ -27,8 +29,9 @@ pub struct Piece {
 impl Cursor {
     /// Of a watch that was asked for from `start` on (zero: from now on) when the store was at `revision`. Its range must have
     /// been registered for live events before that revision was read.
-    pub const fn new(start: i64, revision: i64) -> Self {
-        let next = if start == 0 { revision + 1 } else { start };
+    pub fn new(start: i64, revision: i64) -> Self {
+        let now = revision + i64::from(!Bug::NowIsIncluded.planted());
+        let next = if start == 0 { now } else { start };
         Self { next, in_step: next > revision }
     }
 
@@ -39,15 +42,16 @@ impl Cursor {
 
     /// Live events from `first` on are not to be had any more; none below that concerned this watch.
     pub fn overrun(&mut self, first: i64) {
-        if self.in_step {
+        if self.in_step && !Bug::OverrunIgnored.planted() {
             self.in_step = false;
-            self.next = self.next.max(first);
+            self.next =
+                if Bug::OverrunGoesBack.planted() { first.min(self.next) } else { first.max(self.next) };
         }
     }
 
     /// Whether it takes the live events of this revision; then it is beyond them.
-    pub const fn takes(&mut self, revision: i64) -> bool {
-        let takes = self.in_step && revision >= self.next;
+    pub fn takes(&mut self, revision: i64) -> bool {
+        let takes = self.in_step && (revision >= self.next || Bug::LiveShownTwice.planted());
         if takes {
             self.next = revision + 1;
         }
@@ -72,7 +76,7 @@ impl Cursor {
         let EventBatch { events, next_revision } = store.events(range, self.next, limits)?;
         assert!(next_revision > self.next, "each piece of history leads on");
         self.next = next_revision;
-        self.in_step = next_revision > revision;
+        self.in_step = next_revision > revision || Bug::InStepTooEarly.planted();
         Ok(Some(Piece { events, revision }))
     }
 }

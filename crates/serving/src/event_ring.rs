@@ -10,6 +10,7 @@ use std::sync::Arc;
 use duet_mvcc::Event;
 
 use crate::interests::Interests;
+use crate::planted::Bug;
 
 /// Writes that were applied together, in order.
 #[derive(Clone, Debug)]
@@ -97,7 +98,7 @@ impl EventRing {
         while self.batches.len() > self.limits.batches || self.bytes > self.limits.bytes {
             let Some(oldest) = self.batches.pop_front() else { break };
             self.bytes -= weight(&oldest);
-            self.covers_from = oldest.revision + 1;
+            self.covers_from = oldest.revision + i64::from(!Bug::RingCoversDropped.planted());
         }
     }
 
@@ -108,7 +109,9 @@ impl EventRing {
         }
         self.batches.clear();
         self.bytes = 0;
-        self.covers_from = revision + 1;
+        if !Bug::GapForgotten.planted() {
+            self.covers_from = revision + 1;
+        }
         self.last = revision;
     }
 
@@ -126,7 +129,8 @@ impl EventRing {
     /// What came after revision `told`.
     pub fn news(&self, told: i64) -> News {
         let from = self.position_above(told);
-        let gap = (told + 1 < self.covers_from).then_some(told + 1);
+        let has_gap = told + 1 < self.covers_from && !Bug::GapNotTold.planted();
+        let gap = has_gap.then_some(told + 1);
         News { gap, batches: self.batches.iter().skip(from).cloned().collect(), upto: self.last }
     }
 

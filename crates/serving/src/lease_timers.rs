@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use duet_protocol::Instant;
 
+use crate::planted::Bug;
+
 /// How often expired leases are looked for, as in etcd.
 pub const LEASE_TICK: Duration = Duration::from_millis(500);
 
@@ -51,7 +53,9 @@ impl LeaseTimers {
     /// Forgets the timers of another promotion; `None`: this appliance is not primary.
     pub fn enter(&mut self, promotion: Option<u64>) {
         if self.promotion != promotion {
-            self.by_lease.clear();
+            if !Bug::PromotionKeepsDeadlines.planted() {
+                self.by_lease.clear();
+            }
             self.last_tick = None;
             self.promotion = promotion;
         }
@@ -61,10 +65,12 @@ impl LeaseTimers {
     /// only afterwards.
     fn forgive(&mut self, now: Instant) {
         let late = self.last_tick.map_or(Duration::ZERO, |last| now.since(last));
-        if late > LATE {
+        if late > LATE && !Bug::StandstillCounts.planted() {
             let forgiven = late.saturating_sub(LEASE_TICK);
             for timer in self.by_lease.values_mut() {
-                timer.deadline = timer.deadline.after(forgiven.min(now.since(timer.since)));
+                let lived = now.since(timer.since);
+                let most = if Bug::StandstillForgivenToAll.planted() { forgiven } else { lived };
+                timer.deadline = timer.deadline.after(forgiven.min(most));
             }
         }
         self.last_tick = Some(now);
@@ -93,17 +99,20 @@ impl LeaseTimers {
     pub fn renew(&mut self, id: i64, ttl: i64, now: Instant) -> bool {
         self.forgive(now);
         let timer = self.by_lease.entry(id).or_insert_with(|| Timer::full(ttl, now));
-        if timer.revoking || timer.deadline <= now {
+        let is_over = timer.revoking || timer.deadline <= now;
+        if is_over && !Bug::ExpiredIsRenewed.planted() {
             return false;
         }
-        *timer = Timer::full(ttl, now);
+        if !Bug::RenewalForgotten.planted() {
+            *timer = Timer::full(ttl, now);
+        }
         true
     }
 
     /// A lease that was picked could not be revoked: it is picked again.
     pub fn revocation_failed(&mut self, id: i64) {
         if let Some(timer) = self.by_lease.get_mut(&id) {
-            timer.revoking = false;
+            timer.revoking = Bug::RevocationForgotten.planted();
         }
     }
 
@@ -189,6 +198,15 @@ mod tests {
         assert_eq!(ticks(&mut timers, &[], 10..=12), []);
         assert_eq!(timers.left(7, 5, at(112)), Duration::from_secs(5));
         assert_eq!(ticks(&mut timers, &[(7, 5)], 112..=120), [(117, 7)]);
+    }
+
+    #[test]
+    fn a_revocation_that_failed_is_tried_again() {
+        let mut timers = LeaseTimers::default();
+        let granted = [(7, 3)];
+        assert_eq!(ticks(&mut timers, &granted, 10..=15), [(13, 7)]);
+        timers.revocation_failed(7);
+        assert_eq!(ticks(&mut timers, &granted, 16..=18), [(16, 7)]);
     }
 
     #[test]

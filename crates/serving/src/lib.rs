@@ -8,6 +8,7 @@ mod cursor;
 mod event_ring;
 mod interests;
 mod lease_timers;
+pub mod planted;
 
 pub use cursor::{Cursor, Piece};
 pub use event_ring::{AppliedBatch, EventRing, News, Pulled, RingLimits, by_revision};

@@ -1,5 +1,5 @@
-//! Tests the tests: runs every bug that can be planted in protocol, mvcc, storage and witness against the checkers, until
-//! one catches it. See docs/testing.md.
+//! Tests the tests: runs every bug that can be planted in protocol, mvcc, storage, witness and serving against the checkers,
+//! until one catches it. See docs/testing.md.
 //!
 //! Each check is a process of its own with `DUET_PLANTED` set: either tests, built once with the same feature, or this
 //! program itself (exploration and simulation). A bug counts as caught only by a checker that says what is wrong; one that
@@ -94,6 +94,7 @@ impl Bug {
             duet_mvcc::planted::BUGS.list(),
             duet_storage::planted::BUGS.list(),
             duet_witness::planted::BUGS.list(),
+            duet_serving::planted::BUGS.list(),
         ];
         let of_crate = |(of, bugs): (&'static str, &'static [duet_planted::Named])| {
             bugs.iter().map(move |(name, what)| Self { of, name: format!("{of}.{name}"), what: what.trim() })

@@ -33,7 +33,7 @@ pub const LONG: &[(&str, &[&str])] = &[
 ];
 
 const PROTOCOL: &[&str] = &["protocol"];
-const SIMULATED: &[&str] = &["protocol", "mvcc", "storage"];
+const SIMULATED: &[&str] = &["protocol", "mvcc", "storage", "serving"];
 
 /// Runs one of them in this process.
 pub fn run(name: &str) -> ExitCode {

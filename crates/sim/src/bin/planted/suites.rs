@@ -23,6 +23,7 @@ pub const QUICK: &[(&str, &[&str])] = &[
     ("duet-storage/duet_storage log::tests::plain", &["storage"]),
     ("duet-storage/duet_storage log::tests", &["storage"]),
     ("duet-witness/duet_witness", &["witness"]),
+    ("duet-serving/duet_serving", &["serving"]),
     ("duet-witness/registers", &["witness"]),
 ];
 
@@ -33,7 +34,8 @@ pub const SLOW: &[(&str, &[&str])] = &[
     ("duet-sim/scenarios", &["protocol"]),
 ];
 
-const PACKAGES: [&str; 5] = ["duet-protocol", "duet-mvcc", "duet-storage", "duet-witness", "duet-sim"];
+const PACKAGES: [&str; 6] =
+    ["duet-protocol", "duet-mvcc", "duet-storage", "duet-witness", "duet-serving", "duet-sim"];
 
 /// A test executable.
 pub struct Executable {
