@@ -10,8 +10,8 @@ use bytes::Bytes;
 use crate::{
     Actor, Alarm, AlarmKind, AuthCommand, Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
     EmptySource, Operation, PasswordHash, Permission, PermissionKind, PutRequest, RangeRequest, Revision,
-    RevisionSource, SourceError, Store, TokenSecret, TxnLimits, TxnRequest, UserId, record,
-    validate_delete_range, validate_put, validate_range, validate_txn,
+    RevisionSource, SourceError, Store, TokenSecret, TxnLimits, TxnRequest, UserId, record, validate_command,
+    validate_range,
 };
 
 /// Valid commands of every kind.
@@ -103,22 +103,6 @@ fn next(input: &mut Bytes) -> Option<Bytes> {
     Some(input.split_to(length.min(input.len())))
 }
 
-/// Whether the server would propose a command.
-fn is_valid(command: &Command) -> bool {
-    match command {
-        Command::Put(request) => validate_put(request).is_ok(),
-        Command::DeleteRange(request) => validate_delete_range(request).is_ok(),
-        Command::Txn(request) => validate_txn(request, TxnLimits::default()).is_ok(),
-        Command::Compact { .. }
-        | Command::LeaseGrant { .. }
-        | Command::LeaseRevoke { .. }
-        | Command::RaiseAlarm(_)
-        | Command::ClearAlarm(_)
-        | Command::Auth(_) => true,
-        Command::As { command, .. } => is_valid(command),
-    }
-}
-
 /// What a checkpoint left.
 struct Engine(BTreeMap<Revision, Bytes>);
 
@@ -139,7 +123,7 @@ pub fn history(bytes: &[u8]) {
     let mut store = Store::new(Arc::new(EmptySource));
     while let Some(bytes) = next(&mut input) {
         let Ok(command) = Command::decode(&bytes) else { continue };
-        if !is_valid(&command) {
+        if validate_command(&command, TxnLimits::default()).is_err() {
             continue;
         }
         let before = store.state_digest();

@@ -56,5 +56,6 @@ pub use store::{
     Applied, Checkpoint, DEFAULT_CACHE_BYTES, HashKv, HashScope, HashWalk, RestoreError, Statistics, Store,
 };
 pub use validate::{
-    DEFAULT_MAX_TXN_OPERATIONS, TxnLimits, validate_delete_range, validate_put, validate_range, validate_txn,
+    DEFAULT_MAX_TXN_OPERATIONS, TxnLimits, validate_command, validate_delete_range, validate_put,
+    validate_range, validate_txn,
 };

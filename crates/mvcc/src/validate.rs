@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use crate::{
-    command::MAX_TXN_DEPTH,
+    command::{Command, MAX_TXN_DEPTH},
     error::Error,
     key_range::KeyRange,
     request::{Compare, DeleteRangeRequest, Operation, PutRequest, RangeRequest, TxnRequest},
@@ -74,6 +74,25 @@ pub fn validate_txn(request: &TxnRequest, limits: TxnLimits) -> Result<(), Error
     changed_keys(&request.success)?;
     changed_keys(&request.failure)?;
     Ok(())
+}
+
+/// Checks a command as it is checked before it is proposed.
+///
+/// # Errors
+/// Those of the request in it.
+pub fn validate_command(command: &Command, limits: TxnLimits) -> Result<(), Error> {
+    match command {
+        Command::Put(request) => validate_put(request),
+        Command::DeleteRange(request) => validate_delete_range(request),
+        Command::Txn(request) => validate_txn(request, limits),
+        Command::Compact { .. }
+        | Command::LeaseGrant { .. }
+        | Command::LeaseRevoke { .. }
+        | Command::RaiseAlarm(_)
+        | Command::ClearAlarm(_)
+        | Command::Auth(_) => Ok(()),
+        Command::As { command, .. } => validate_command(command, limits),
+    }
 }
 
 fn validate_key(key: &Bytes) -> Result<(), Error> {

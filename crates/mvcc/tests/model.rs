@@ -6,8 +6,8 @@
 mod support;
 
 use duet_mvcc::{
-    Command, EmptySource, EventLimits, KeyRange, RangeRequest, Store, TxnLimits, validate_delete_range,
-    validate_put, validate_range, validate_txn,
+    Command, EmptySource, EventLimits, KeyRange, RangeRequest, Store, TxnLimits, validate_command,
+    validate_range,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -39,21 +39,6 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn is_valid(command: &Command) -> bool {
-    match command {
-        Command::Put(request) => validate_put(request).is_ok(),
-        Command::DeleteRange(request) => validate_delete_range(request).is_ok(),
-        Command::Txn(request) => validate_txn(request, TxnLimits::default()).is_ok(),
-        Command::Compact { .. }
-        | Command::LeaseGrant { .. }
-        | Command::LeaseRevoke { .. }
-        | Command::RaiseAlarm(_)
-        | Command::ClearAlarm(_)
-        | Command::Auth(_) => true,
-        Command::As { command, .. } => is_valid(command),
-    }
-}
-
 /// The store under test with its log, a store that is never disturbed, and the model.
 struct Run {
     bench: Bench,
@@ -75,7 +60,8 @@ impl Run {
 
     fn take(&mut self, step: Step) {
         match step {
-            Step::Apply(command) | Step::ApplyBroken(command) if !is_valid(&command) => {}
+            Step::Apply(command) | Step::ApplyBroken(command)
+                if validate_command(&command, TxnLimits::default()).is_err() => {}
             Step::ApplyBroken(command) => {
                 *self.bench.engine.broken.lock().unwrap() = true;
                 let applied = self.bench.apply(&command);
