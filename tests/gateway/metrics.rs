@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use duet_etcd_api::etcdserverpb::StatusRequest;
+
 use crate::harness::{A, B, Pair, Witness, run};
 use crate::http_client::{Lines, get, post};
 
@@ -98,5 +100,48 @@ fn what_happens_is_counted() {
         assert!((at_b["duet_promotions_total"] - 1.0).abs() < 0.5);
         assert!((at_a["duet_epoch"] - at_b["duet_epoch"]).abs() < 0.5);
         assert!(at_a["duet_epoch"] > after["duet_epoch"]);
+    });
+}
+
+/// Sizes are those of `Status`, which a checkpoint between two looks changes: what was the same before and after counts.
+#[test]
+fn sizes_are_told_as_in_status() {
+    run(async {
+        let mut pair = Pair::lay_out(Witness::Server).await;
+        pair.configure("quota_backend_bytes = 123456789");
+        pair.start_new().await;
+        for value in 0..50 {
+            pair.client(A).put(&format!("key {value}"), &"v".repeat(10_000)).await.unwrap();
+        }
+        for appliance in [A, B] {
+            let sizes = async || {
+                let status = pair.client(appliance).maintenance().status(StatusRequest {}).await.unwrap();
+                let status = status.into_inner();
+                (status.db_size, status.db_size_in_use)
+            };
+            let equal = async || {
+                let before = sizes().await;
+                let page = page(&pair.client_url(appliance)).await;
+                let told = |name: &str| format!("{}", page[&format!("etcd_mvcc_db_total_size_{name}")]);
+                let same = told("in_bytes") == before.0.to_string()
+                    && told("in_use_in_bytes") == before.1.to_string();
+                assert_eq!(page["etcd_server_quota_backend_bytes"].to_string(), "123456789");
+                (same && before.1 >= 500_000 && sizes().await == before).then_some(before)
+            };
+            let (on_disk, in_use) = pair.until("sizes are equal", equal).await;
+            assert!(on_disk >= in_use, "{in_use} of {on_disk}");
+        }
+    });
+}
+
+#[test]
+fn without_a_quota_the_gauge_is_negative() {
+    run(async {
+        let mut pair = Pair::lay_out(Witness::Server).await;
+        pair.configure("quota_backend_bytes = -1");
+        pair.init(A).await;
+        pair.start_appliance(A).await;
+        pair.until_primary(A).await;
+        assert_eq!(page(&pair.client_url(A)).await["etcd_server_quota_backend_bytes"].to_string(), "-1");
     });
 }

@@ -59,6 +59,11 @@ impl Space {
         self.note_alarms(store);
     }
 
+    /// Most bytes that the content may have; `None`: as many as there are.
+    pub(crate) fn quota(&self) -> Option<u64> {
+        self.quota
+    }
+
     /// Content of the state, in bytes.
     pub(crate) fn used(&self) -> u64 {
         self.stored.load(Ordering::Relaxed) + self.pending.load(Ordering::Relaxed)

@@ -21,6 +21,9 @@ use crate::status_report::StatusReport;
 /// How long the machine room may take to report; it answers between two steps.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What stands for no quota: etcd tells the negative number that turned it off.
+const NO_QUOTA: &str = "-1";
+
 /// The route. As at etcd every method will do.
 pub(crate) fn routes(api: Api) -> Router {
     Router::new().route("/metrics", any(page)).with_state(api)
@@ -140,9 +143,15 @@ fn data(page: &mut Page, api: &Api) {
         let store = api.handle().store().read();
         (store.revision(), store.compacted_revision(), store.statistics(), store.leases().len())
     };
-    let in_memory = statistics.cached_bytes + statistics.pending_bytes;
-    page.gauge("etcd_mvcc_db_total_size_in_bytes", "Size of the data.", in_memory);
-    page.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Size of the data that is in use.", in_memory);
+    let space = api.handle().space();
+    page.gauge("etcd_mvcc_db_total_size_in_bytes", "Size of the state on disk.", space.on_disk());
+    page.gauge(
+        "etcd_mvcc_db_total_size_in_use_in_bytes",
+        "Content of the state, which the quota bounds.",
+        space.used(),
+    );
+    let quota = space.quota().map_or(NO_QUOTA.to_owned(), |quota| quota.to_string());
+    page.gauge("etcd_server_quota_backend_bytes", "Largest content of the state; below 0: any.", quota);
     page.gauge("etcd_debugging_mvcc_current_revision", "Revision of the data.", revision);
     page.gauge("etcd_debugging_mvcc_compact_revision", "Revision of the last compaction.", compacted);
     page.gauge("duet_index_keys", "Keys, with those deleted and not yet compacted.", statistics.index_keys);
