@@ -1,15 +1,18 @@
 //! The differences that are meant, each as it is told in docs/etcd-api.md. A difference that is gone fails here.
 
+use duet_etcd_api::authpb::permission::Type;
 use duet_etcd_api::etcdserverpb as pb;
 use pb::compare::{CompareResult, TargetUnion};
 use pb::kv_client::KvClient;
-use pb::request_op::Request::RequestRange;
+use pb::request_op::Request::{RequestPut, RequestRange, RequestTxn};
 
 use crate::harness::run;
-use crate::play::Play;
-use crate::requests::{compare, get, op, put, watch};
+use crate::play::{PASSWORD, Play};
+use crate::requests::{all, compare, get, grant, log_in, op, put, watch};
 use crate::servers::Servers;
 use crate::step::{Step, refusal};
+use crate::user_step::UserStep;
+use crate::users;
 
 #[test]
 fn an_unknown_comparison_result_is_refused() {
@@ -61,5 +64,76 @@ fn older_etcds_watch_from_negative_revisions() {
         // 3.4 and the first of 3.5 take it for a watch from now on.
         let taken = etcd.get(&0).is_some_and(|told| told[0] == "created ");
         assert!(taken || etcd[&-1] == refused, "{etcd:?}");
+    });
+}
+
+#[test]
+fn what_etcds_let_through_needs_a_user_and_a_permission() {
+    run(async {
+        let Some(servers) = users::start().await else { return };
+        let mut play = Play::with_users(&servers).await;
+        play.step(users::add("ann", PASSWORD)).await;
+        play.step(users::add_role("staff")).await;
+        play.step(users::give("ann", "staff")).await;
+        play.step(users::permit("staff", Type::Readwrite, "k", "")).await;
+        play.step(log_in("ann", PASSWORD)).await;
+        play.step(grant(1, 1000)).await;
+        play.step(grant(2, 1000)).await;
+        play.step(Step::Put(pb::PutRequest { lease: 1, ..put("x", "v") })).await;
+        let nested = Step::Txn(all([RequestTxn(all([RequestPut(put("x", "v")), RequestRange(get("k"))]))]));
+        let with_lease = Step::Txn(all([RequestPut(pb::PutRequest { lease: 1, ..put("k", "v") })]));
+        // From here on the two have not the same history.
+        for (who, answer) in [("", users::NOBODY), ("stranger", users::BAD_TOKEN), ("ann", users::DENIED)] {
+            play.step(Step::As(who)).await;
+            for step in [nested.clone(), with_lease.clone(), Step::TimeToLive(1)] {
+                play.step_says_here(step, answer).await;
+            }
+        }
+        for (who, answer) in [("", users::NOBODY), ("stranger", users::BAD_TOKEN)] {
+            play.step(Step::As(who)).await;
+            for step in [
+                grant(3, 1000),
+                Step::Leases,
+                Step::TimeToLive(2),
+                Step::Revoke(2),
+                Step::Revoke(9),
+                Step::Txn(all([])),
+            ] {
+                play.step_says_here(step, answer).await;
+            }
+        }
+        play.tidy_up().await;
+    });
+}
+
+#[test]
+fn a_permission_is_for_some_key_and_replaces_the_one_for_its_range() {
+    run(async {
+        let Some(servers) = users::start().await else { return };
+        let mut play = Play::with_users(&servers).await;
+        play.step(users::add_role("other")).await;
+        play.step(users::permit("other", Type::Readwrite, "k", "")).await;
+        play.step(users::permit("other", Type::Write, "k", "l")).await;
+        play.step(users::permit("other", Type::Read, "k", "l")).await;
+        // etcd looks at one permission with the same first key only, and here finds another one.
+        let difference = play.step_differs(users::get_role("other")).await;
+        assert!(difference.etcd.contains("perm_type: Write"), "{difference}");
+        assert!(!difference.duet.contains("perm_type: Write"), "{difference}");
+        for (key, range_end) in [("", ""), ("b", "a"), ("b", "b")] {
+            let refused = "InvalidArgument \"etcdserver: invalid auth management\"";
+            play.step_says_here(users::permit("other", Type::Read, key, range_end), refused).await;
+        }
+        play.tidy_up().await;
+    });
+}
+
+#[test]
+fn granting_no_permission_is_refused_and_ends_some_etcds() {
+    run(async {
+        let Some(servers) = users::start().await else { return };
+        let mut play = Play::with_users(&servers).await;
+        let none = UserStep::Permit { role: "staff".to_owned(), permission: None };
+        let refused = "InvalidArgument \"etcdserver: permission not given\"";
+        play.step_says_here(Step::Users(none), refused).await;
     });
 }

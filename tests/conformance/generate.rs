@@ -20,7 +20,7 @@ const DEPTH: u64 = 2;
 
 /// A sequence in the making.
 pub struct Generator {
-    random: Random,
+    pub(crate) random: Random,
     /// Revisions that were made until now, at most.
     revision: u64,
     /// A compaction was asked for at these; etcd 3.4 forgets a deletion there, so no watch begins at one.
@@ -29,8 +29,7 @@ pub struct Generator {
 
 /// The sequence of a seed.
 pub fn sequence(seed: u64) -> Vec<Step> {
-    let random = Random::new(seed);
-    let mut generator = Generator { random, revision: 1, compactions: Vec::new() };
+    let mut generator = Generator::new(seed);
     let length = generator.random.within(20..60);
     // Something to watch with, so that there is progress to tell.
     let first = Step::Watch(pb::WatchCreateRequest { key: "progress".into(), ..Default::default() });
@@ -40,7 +39,11 @@ pub fn sequence(seed: u64) -> Vec<Step> {
 }
 
 impl Generator {
-    fn step(&mut self) -> Step {
+    pub(crate) fn new(seed: u64) -> Generator {
+        Generator { random: Random::new(seed), revision: 1, compactions: Vec::new() }
+    }
+
+    pub(crate) fn step(&mut self) -> Step {
         match self.random.within(0..100) {
             0..30 => {
                 self.revision += 1;

@@ -1,7 +1,7 @@
 //! Differential tests: the same calls at a real etcd and at a pair, half of them at its secondary, must be answered
 //! alike: values, headers, codes and texts.
 //!
-//! `keys`, `transactions`, `leases`, `watches`, `compaction` and `services` are scripts; `random_sequences` plays what
+//! `keys`, `transactions`, `leases`, `watches`, `compaction`, `users`, `space` and `services` are scripts; `random_sequences` plays what
 //! nobody thought of. `differences` holds what is meant to differ, with docs/etcd-api.md. Names of servers, terms and the
 //! like are left out, revisions and leases are counted from the start of a sequence (`terms`).
 //!
@@ -19,9 +19,11 @@ use support::harness;
 #[allow(dead_code, reason = "its other user uses more of it")]
 mod random;
 
+mod caller;
 mod compaction;
 mod differences;
 mod generate;
+mod generate_users;
 mod keys;
 mod leases;
 mod play;
@@ -29,8 +31,11 @@ mod random_sequences;
 mod requests;
 mod servers;
 mod services;
+mod side;
 mod step;
 mod terms;
 mod transactions;
+mod user_step;
+mod users;
 mod watches;
 mod watching;

@@ -6,29 +6,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use duet_etcd_api::etcdserverpb as pb;
-use pb::kv_client::KvClient;
-use pb::watch_request::RequestUnion;
-use tonic::transport::Channel;
 
-use crate::servers::{CALL, Servers};
-use crate::step::{Answer, LEASES, Step};
-use crate::terms::{FROM_KEY, Terms};
-use crate::watching::{Told, Watching};
-
-/// How long the two may take to come to the same: an event, or what the secondary has yet to apply.
-const SETTLING: Duration = Duration::from_secs(10);
-
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(2);
-
-/// How long one request for progress waits for its answer.
-const ASKED_AGAIN: Duration = Duration::from_millis(200);
+use crate::requests::log_in;
+use crate::servers::Servers;
+use crate::side::{LOOK, SETTLING, STEWARD, Side};
+use crate::step::{LEASES, Step};
+use crate::terms::FROM_KEY;
+use crate::user_step::UserStep;
+use crate::watching::Told;
 
 /// How long something may come that should not.
 const SILENCE: Duration = Duration::from_millis(60);
-
-/// Apart enough that no sequence meets another one's leases.
-const LEASES_APART: i64 = 1000;
 
 /// Numbers of sequences: each has keys and leases of its own, also when it is tried again.
 static NEXT: AtomicI64 = AtomicI64::new(1);
@@ -47,132 +35,17 @@ impl Display for Difference {
     }
 }
 
-/// One server in the course of a sequence.
-struct Side {
-    channels: Vec<Channel>,
-    /// Steps until now: they go round the channels.
-    steps: usize,
-    terms: Terms,
-    /// The newest revision it told.
-    revision: i64,
-    watching: Watching,
-}
+/// May do everything.
+pub const ROOT: &str = "root";
 
-impl Side {
-    async fn begin(channels: &[Channel], number: i64, prefix: Bytes) -> Side {
-        let first = usize::try_from(number).unwrap() % channels.len();
-        let channels: Vec<Channel> =
-            channels.iter().cycle().skip(first).take(channels.len()).cloned().collect();
-        let all = pb::RangeRequest { key: Bytes::from_static(b"?"), ..Default::default() };
-        let answer = KvClient::new(channels[0].clone()).range(all).await.unwrap().into_inner();
-        let revision = answer.header.unwrap().revision;
-        let terms = Terms { prefix, revision, lease: number * LEASES_APART };
-        let watching = Watching::open(channels[0].clone(), terms.clone());
-        Side { channels, steps: 0, terms, revision, watching }
-    }
-
-    /// Waits until every appliance has applied what was told.
-    async fn caught_up(&self) {
-        let request =
-            pb::RangeRequest { key: Bytes::from_static(b"?"), serializable: true, ..Default::default() };
-        let start = Instant::now();
-        for channel in &self.channels {
-            loop {
-                let answer =
-                    KvClient::new(channel.clone()).range(request.clone()).await.unwrap().into_inner();
-                if answer.header.unwrap().revision >= self.revision {
-                    break;
-                }
-                assert!(start.elapsed() < SETTLING, "an appliance does not catch up");
-                tokio::time::sleep(LOOK).await;
-            }
-        }
-    }
-
-    /// Waits until every appliance has applied a compaction, which has no revision of its own.
-    async fn compacted(&self, revision: i64) {
-        let below = revision - 1;
-        if below < 1 {
-            return;
-        }
-        let request = pb::RangeRequest {
-            key: Bytes::from_static(b"?"),
-            serializable: true,
-            revision: below,
-            ..Default::default()
-        };
-        let start = Instant::now();
-        for channel in &self.channels {
-            while KvClient::new(channel.clone()).range(request.clone()).await.is_ok() {
-                assert!(start.elapsed() < SETTLING, "an appliance does not compact");
-                tokio::time::sleep(LOOK).await;
-            }
-        }
-    }
-
-    async fn take(&mut self, step: &Step) -> String {
-        self.steps += 1;
-        if step.reads_here() {
-            self.caught_up().await;
-        }
-        let channel = &self.channels[self.steps % self.channels.len()];
-        match step {
-            Step::Watch(request) => {
-                let created = self.watching.created();
-                self.watching.ask(RequestUnion::CreateRequest(self.terms.watch(request))).await;
-                self.answered(|watching| watching.created() > created).await
-            }
-            Step::CancelWatch(id) => {
-                let request = pb::WatchCancelRequest { watch_id: *id };
-                self.watching.ask(RequestUnion::CancelRequest(request)).await;
-                // No answer to the end of what is not there.
-                self.answered(|watching| !watching.running().contains(id)).await
-            }
-            Step::Progress => self.progress().await,
-            other => {
-                let answer = tokio::time::timeout(CALL, other.call(channel, &self.terms)).await;
-                let Ok(Answer { words, revision }) = answer else { return "no answer".to_owned() };
-                self.revision = self.revision.max(revision.unwrap_or(0));
-                if let (Step::Compact(request), Some(_)) = (step, revision) {
-                    self.compacted(self.terms.revision(request.revision)).await;
-                }
-                words
-            }
-        }
-    }
-
-    async fn answered(&self, holds: impl Fn(&Watching) -> bool) -> String {
-        let start = Instant::now();
-        while !holds(&self.watching) {
-            if start.elapsed() > SETTLING {
-                return "no answer".to_owned();
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        "answered".to_owned()
-    }
-
-    /// Asks until there is an answer: etcd gives none while a watch has not caught up.
-    async fn progress(&self) -> String {
-        let before = self.watching.progress();
-        if self.watching.running().is_empty() {
-            return "nobody to tell".to_owned();
-        }
-        for _ in 0..SETTLING.as_millis() / ASKED_AGAIN.as_millis() {
-            self.watching.ask(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})).await;
-            let answer = self.answered(|watching| watching.progress() > before);
-            if tokio::time::timeout(ASKED_AGAIN, answer).await.is_ok() {
-                return "answered".to_owned();
-            }
-        }
-        "no answer".to_owned()
-    }
-}
+/// The password of every user that a sequence begins with.
+pub const PASSWORD: &str = "pw";
 
 /// See the module.
 pub struct Play {
     etcd: Side,
     duet: Side,
+    has_users: bool,
 }
 
 impl Play {
@@ -187,10 +60,31 @@ impl Play {
         Self::with_prefix(servers, NEXT.fetch_add(1, Ordering::SeqCst), Bytes::new()).await
     }
 
+    /// A sequence while users are on: `root`, who may do everything, asks first. Users are the whole store's, so no other
+    /// sequence may run beside it.
+    pub async fn with_users(servers: &Servers) -> Play {
+        let mut play = Self::begin(servers).await;
+        play.has_users = true;
+        for name in [STEWARD, ROOT] {
+            let request = pb::AuthUserAddRequest {
+                name: name.to_owned(),
+                password: PASSWORD.to_owned(),
+                ..Default::default()
+            };
+            play.step(Step::Users(UserStep::Add(request))).await;
+            let (user, role) = (name.to_owned(), ROOT.to_owned());
+            play.step(Step::Users(UserStep::GrantRole { user, role })).await;
+        }
+        play.step(Step::Users(UserStep::Enable)).await;
+        play.step(log_in(ROOT, PASSWORD)).await;
+        play.step(Step::As(ROOT)).await;
+        play
+    }
+
     async fn with_prefix(servers: &Servers, number: i64, prefix: Bytes) -> Play {
         let etcd = Side::begin(&servers.etcd, number, prefix.clone()).await;
         let duet = Side::begin(&servers.duet, number, prefix).await;
-        Play { etcd, duet }
+        Play { etcd, duet, has_users: false }
     }
 
     /// Does one step at both.
@@ -208,7 +102,7 @@ impl Play {
     pub async fn try_settle(&mut self) -> Result<(), Difference> {
         let start = Instant::now();
         loop {
-            let (etcd, duet) = (self.etcd.watching.told(), self.duet.watching.told());
+            let (etcd, duet) = (self.etcd.told(), self.duet.told());
             if etcd == duet {
                 return Ok(());
             }
@@ -223,16 +117,23 @@ impl Play {
 
     /// The end: watches have told everything, and nothing comes after that.
     pub async fn try_end(mut self) -> Result<(), Difference> {
-        self.try_step(&Step::Progress).await?;
-        self.try_settle().await?;
-        tokio::time::sleep(SILENCE).await;
-        let checked = self.try_settle().await;
+        let checked = self.try_finish().await;
         self.tidy_up().await;
         checked
     }
 
+    async fn try_finish(&mut self) -> Result<(), Difference> {
+        self.try_step(&Step::Progress).await?;
+        self.try_settle().await?;
+        tokio::time::sleep(SILENCE).await;
+        self.try_settle().await
+    }
+
     /// Leaves nothing behind.
     pub async fn tidy_up(&mut self) {
+        if self.has_users {
+            tokio::join!(self.etcd.remove_users(), self.duet.remove_users());
+        }
         let all = pb::DeleteRangeRequest { key: "\0".into(), range_end: FROM_KEY.into(), prev_kv: false };
         for step in LEASES.map(Step::Revoke).chain([Step::Delete(all)]) {
             tokio::join!(self.etcd.take(&step), self.duet.take(&step));
@@ -257,15 +158,21 @@ impl Play {
         Difference { step: step.to_string(), etcd, duet }
     }
 
+    /// Both, where Duet is meant to say these words and some versions of etcd say others.
+    pub async fn step_says_here(&mut self, step: Step, words: &str) {
+        let (etcd, duet) = tokio::join!(self.etcd.take(&step), self.duet.take(&step));
+        assert!(duet.contains(words), "{step}\n  Duet: {duet}\n  expected: {words}\n  etcd: {etcd}");
+    }
+
     /// [`Play::try_settle`]; what the watches were told.
     pub async fn settle(&mut self) -> Told {
         self.try_settle().await.unwrap_or_else(|difference| panic!("{difference}"));
-        self.etcd.watching.told()
+        self.etcd.told()
     }
 
     /// What the watches of both were told until now.
     pub fn told(&self) -> (Told, Told) {
-        (self.etcd.watching.told(), self.duet.watching.told())
+        (self.etcd.told(), self.duet.told())
     }
 
     /// [`Play::try_end`].

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use crate::generate::sequence;
 use crate::harness::run;
 use crate::play::{Difference, Play};
 use crate::random::Random;
 use crate::servers::Servers;
 use crate::step::Step;
+use crate::{generate, generate_users, users};
 
 /// Plays this one sequence only.
 const SEED: &str = "DUET_CONFORMANCE_SEED";
@@ -24,8 +24,27 @@ const LONG: Duration = Duration::from_mins(10);
 /// How long a failing sequence is shortened.
 const SHRINKING: Duration = Duration::from_mins(1);
 
-async fn play(servers: &Servers, steps: &[Step]) -> Result<(), Difference> {
-    let mut play = Play::begin(servers).await;
+/// What sequences are made of.
+#[derive(Clone, Copy)]
+struct Kind {
+    /// The end of its tests' names.
+    name: &'static str,
+    sequence: fn(u64) -> Vec<Step>,
+    with_users: bool,
+}
+
+const KEYS: Kind = Kind { name: "random", sequence: generate::sequence, with_users: false };
+const USERS: Kind =
+    Kind { name: "random_sequences_with_users", sequence: generate_users::sequence, with_users: true };
+
+impl Kind {
+    async fn begin(self, servers: &Servers) -> Play {
+        if self.with_users { Play::with_users(servers).await } else { Play::begin(servers).await }
+    }
+}
+
+async fn play(kind: Kind, servers: &Servers, steps: &[Step]) -> Result<(), Difference> {
+    let mut play = kind.begin(servers).await;
     for step in steps {
         if let Err(difference) = play.try_step(step).await {
             play.tidy_up().await;
@@ -37,6 +56,7 @@ async fn play(servers: &Servers, steps: &[Step]) -> Result<(), Difference> {
 
 /// Leaves steps out, half of them, a quarter, and so on, as long as the two still differ.
 async fn shrink(
+    kind: Kind,
     servers: &Servers,
     mut steps: Vec<Step>,
     mut difference: Difference,
@@ -48,7 +68,7 @@ async fn shrink(
         while from < steps.len() && start.elapsed() < SHRINKING {
             let mut fewer = steps.clone();
             fewer.drain(from..(from + piece).min(steps.len()));
-            match play(servers, &fewer).await {
+            match play(kind, servers, &fewer).await {
                 Err(found) => (steps, difference) = (fewer, found),
                 Ok(()) => from += piece,
             }
@@ -59,49 +79,69 @@ async fn shrink(
 }
 
 /// Plays a seed's sequence; how many steps it has.
-async fn check(servers: &Servers, seed: u64) -> usize {
-    let steps = sequence(seed);
-    let Err(difference) = play(servers, &steps).await else { return steps.len() };
-    let (steps, difference) = shrink(servers, steps, difference).await;
+async fn check(kind: Kind, servers: &Servers, seed: u64) -> usize {
+    let mut steps = (kind.sequence)(seed);
+    if kind.with_users && servers.is_early() {
+        steps.retain(|step| !matches!(step, Step::Watch(_)));
+    }
+    let Err(difference) = play(kind, servers, &steps).await else { return steps.len() };
+    let (steps, difference) = shrink(kind, servers, steps, difference).await;
     let mut told = format!("seed {seed}: etcd and Duet differ after\n");
     for step in steps {
         writeln!(told, "  {step}").unwrap();
     }
-    panic!("{told}in {difference}\n\n{SEED}={seed} cargo test -p duet --test conformance -- random");
+    panic!("{told}in {difference}\n\n{SEED}={seed} cargo test -p duet --test conformance -- {}", kind.name);
 }
 
-async fn check_for(time: Duration) {
-    let Some(servers) = Servers::start().await else { return };
+async fn check_for(kind: Kind, time: Duration) {
+    let Some(servers) = users::start().await else { return };
     if let Ok(seed) = std::env::var(SEED) {
-        check(&servers, seed.parse().expect("a number")).await;
+        check(kind, &servers, seed.parse().expect("a number")).await;
         return;
     }
     let (start, mut sequences, mut steps) = (Instant::now(), 0, 0);
     for seed in FIRST_SEEDS {
-        steps += check(&servers, seed).await;
+        steps += check(kind, &servers, seed).await;
         sequences += 1;
     }
     while start.elapsed() < time {
-        steps += check(&servers, Random::any_seed()).await;
+        steps += check(kind, &servers, Random::any_seed()).await;
         sequences += 1;
     }
     println!("{sequences} sequences, {steps} steps, all answered alike");
 }
 
+/// The long form's time.
+fn long() -> Duration {
+    std::env::var(SECONDS).map_or(LONG, |text| Duration::from_secs(text.parse().expect("a number")))
+}
+
 #[test]
 fn random_sequences_are_answered_alike() {
-    run(check_for(SHORT));
+    run(check_for(KEYS, SHORT));
+}
+
+#[test]
+fn random_sequences_with_users_are_answered_alike() {
+    run(check_for(USERS, SHORT));
 }
 
 #[test]
 #[ignore = "the long form; DUET_CONFORMANCE_SECONDS says how long"]
 fn random_sequences_are_answered_alike_for_long() {
-    let seconds = std::env::var(SECONDS).ok().map(|text| text.parse().expect("a number"));
-    run(check_for(seconds.map_or(LONG, Duration::from_secs)));
+    run(check_for(KEYS, long()));
+}
+
+#[test]
+#[ignore = "the long form; DUET_CONFORMANCE_SECONDS says how long"]
+fn random_sequences_with_users_are_answered_alike_for_long() {
+    run(check_for(USERS, long()));
 }
 
 #[test]
 fn a_seed_is_a_sequence() {
-    assert_eq!(sequence(7), sequence(7));
-    assert_ne!(sequence(7), sequence(8));
+    for kind in [KEYS, USERS] {
+        assert_eq!((kind.sequence)(7), (kind.sequence)(7));
+        assert_ne!((kind.sequence)(7), (kind.sequence)(8));
+    }
 }

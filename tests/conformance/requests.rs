@@ -68,3 +68,7 @@ pub fn grant(id: i64, ttl: i64) -> Step {
 pub fn compact(revision: i64) -> Step {
     Step::Compact(pb::CompactionRequest { revision, physical: false })
 }
+
+pub fn log_in(name: &str, password: &str) -> Step {
+    Step::LogIn(pb::AuthenticateRequest { name: name.to_owned(), password: password.to_owned() })
+}

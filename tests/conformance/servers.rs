@@ -21,6 +21,9 @@ pub const CALL: Duration = Duration::from_secs(30);
 /// The first version whose behaviour Duet has throughout.
 pub const TARGET: Version = Version(3, 5, 0);
 
+/// The first ones of 3.5: they name a refused watch otherwise than those before and after, and let anybody compact.
+const EARLY: std::ops::RangeInclusive<Version> = TARGET..=Version(3, 5, 1);
+
 /// Never answers the update of a member that it does not know; others do.
 pub const SILENT_ABOUT_STRANGERS: Version = Version(3, 5, 1);
 
@@ -57,8 +60,18 @@ fn channel(url: &str) -> Channel {
 }
 
 impl Servers {
+    /// Whether the etcd is one of the first of 3.5, which ask less of users.
+    pub fn is_early(&self) -> bool {
+        EARLY.contains(&self.version)
+    }
+
     /// Starts both with empty stores; nothing, with a word, where there is no etcd.
     pub async fn start() -> Option<Servers> {
+        Self::start_with(&[], &[]).await
+    }
+
+    /// The same with lines for Duet's configuration files and flags for etcd.
+    pub async fn start_with(lines: &[&str], flags: &[&str]) -> Option<Servers> {
         let etcd = etcd();
         let version = match version(&etcd) {
             Ok(version) => version,
@@ -69,9 +82,14 @@ impl Servers {
             }
         };
         println!("compared with etcd {version}");
-        let pair = Pair::start(Witness::Server).await;
+        let mut pair = Pair::lay_out(Witness::Server).await;
+        for line in lines {
+            pair.configure(line);
+        }
+        pair.start_new().await;
         let launcher = Launcher::new(env!("CARGO_BIN_EXE_duet")).unwrap();
-        let cluster = EtcdCluster::start(&launcher, &etcd, &pair.dir().join("etcd"), 1).await.unwrap();
+        let cluster =
+            EtcdCluster::start_with(&launcher, &etcd, &pair.dir().join("etcd"), 1, flags).await.unwrap();
         Some(Servers {
             version: Version::parse(&version),
             etcd: cluster.urls().iter().map(|url| channel(url)).collect(),

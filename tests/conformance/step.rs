@@ -6,9 +6,10 @@ use duet_etcd_api::etcdserverpb as pb;
 use pb::kv_client::KvClient;
 use pb::lease_client::LeaseClient;
 use tonic::Status;
-use tonic::transport::Channel;
 
+use crate::caller::Caller;
 use crate::terms::Terms;
+use crate::user_step::UserStep;
 
 /// What is asked, in the sequence's terms.
 #[derive(Clone, PartialEq, Debug)]
@@ -26,6 +27,11 @@ pub enum Step {
     Watch(pb::WatchCreateRequest),
     CancelWatch(i64),
     Progress,
+    Users(UserStep),
+    LogIn(pb::AuthenticateRequest),
+    /// What follows is asked by this user, with the token of its last login; without a name by nobody, and by a user who
+    /// has never logged in with a token that nobody made.
+    As(&'static str),
 }
 
 /// An answer in the sequence's terms, and the revision in its header as the server said it.
@@ -55,10 +61,10 @@ impl Step {
         }
     }
 
-    /// Does it, all but watches.
-    pub async fn call(&self, channel: &Channel, terms: &Terms) -> Answer {
-        let mut kv = KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
-        let mut leases = LeaseClient::new(channel.clone());
+    /// Does it; all but watches and logging in, which are more than one call.
+    pub async fn call(&self, caller: Caller, terms: &Terms) -> Answer {
+        let mut kv = KvClient::new(caller.clone()).max_decoding_message_size(usize::MAX);
+        let mut leases = LeaseClient::new(caller.clone());
         match self {
             Step::Range(request) => {
                 let answer = kv.range(terms.range(request)).await;
@@ -111,12 +117,14 @@ impl Step {
                 answer.leases.sort_unstable_by_key(|lease| lease.id);
                 (answer.header, terms.header_back(&mut answer.header)).0
             }),
+            Step::Users(step) => step.call(caller, terms).await,
             Step::Watch(_) | Step::CancelWatch(_) | Step::Progress => unreachable!("the stream's business"),
+            Step::LogIn(_) | Step::As(_) => unreachable!("the sequence's business"),
         }
     }
 }
 
-async fn keep_alive(leases: &mut LeaseClient<Channel>, id: i64, terms: &Terms) -> Answer {
+async fn keep_alive(leases: &mut LeaseClient<Caller>, id: i64, terms: &Terms) -> Answer {
     let request = pb::LeaseKeepAliveRequest { id: terms.lease(id) };
     let answer = match leases.lease_keep_alive(tokio_stream::once(request)).await {
         Ok(answers) => answers.into_inner().message().await,

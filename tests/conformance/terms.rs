@@ -2,6 +2,7 @@
 //! start, servers without their names. In these terms two servers must say the same.
 
 use bytes::Bytes;
+use duet_etcd_api::authpb::Permission;
 use duet_etcd_api::etcdserverpb as pb;
 use duet_etcd_api::mvccpb::{Event, KeyValue};
 use pb::compare::TargetUnion;
@@ -131,6 +132,24 @@ impl Terms {
             start_revision: self.revision(request.start_revision),
             ..request.clone()
         }
+    }
+
+    pub fn permission(&self, permission: &Permission) -> Permission {
+        Permission {
+            key: self.key(&permission.key),
+            range_end: self.range_end(&permission.range_end),
+            ..permission.clone()
+        }
+    }
+
+    pub fn permissions_back(&self, answer: &mut pb::AuthRoleGetResponse) {
+        self.header_back(&mut answer.header);
+        for permission in &mut answer.perm {
+            self.key_back(&mut permission.key);
+            self.key_back(&mut permission.range_end);
+        }
+        // etcd tells those that begin with the same key in any order.
+        answer.perm.sort_unstable_by(|a, b| (&a.key, &a.range_end).cmp(&(&b.key, &b.range_end)));
     }
 
     /// Of the ids only whether they are set.

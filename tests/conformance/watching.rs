@@ -12,8 +12,8 @@ use pb::watch_request::RequestUnion;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 
+use crate::caller::Caller;
 use crate::step::{in_short, refusal};
 use crate::terms::Terms;
 
@@ -46,12 +46,12 @@ impl Drop for Watching {
 }
 
 impl Watching {
-    pub fn open(channel: Channel, terms: Terms) -> Watching {
+    pub fn open(caller: Caller, terms: Terms) -> Watching {
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let seen = Arc::new(Mutex::new(Seen::default()));
         let its = seen.clone();
         let reader = tokio::spawn(async move {
-            let mut client = WatchClient::new(channel).max_decoding_message_size(usize::MAX);
+            let mut client = WatchClient::new(caller).max_decoding_message_size(usize::MAX);
             let mut responses = match client.watch(ReceiverStream::new(receiver)).await {
                 Ok(responses) => responses.into_inner(),
                 Err(status) => return its.lock().unwrap().note(-1, refusal(&status)),

@@ -26,6 +26,17 @@ impl EtcdCluster {
     /// Starts `number` members with fresh data below `dir`, and waits for a leader. Durability and timing are etcd's
     /// defaults.
     pub async fn start(launcher: &Launcher, etcd: &Path, dir: &Path, number: usize) -> Result<Self, Failure> {
+        Self::start_with(launcher, etcd, dir, number, &[]).await
+    }
+
+    /// The same with further flags.
+    pub async fn start_with(
+        launcher: &Launcher,
+        etcd: &Path,
+        dir: &Path,
+        number: usize,
+        flags: &[&str],
+    ) -> Result<Self, Failure> {
         std::fs::create_dir_all(dir).map_err(|error| {
             Failure::new(format!("{}: {}", dir.display(), io_words(&error)), "give another --dir DIR")
         })?;
@@ -37,7 +48,8 @@ impl EtcdCluster {
             ports.iter().enumerate().map(|(i, (_, peer))| format!("m{i}=http://127.0.0.1:{peer}")).collect();
         let mut cluster = Self { members: Vec::new(), urls: Vec::new() };
         for (index, (client, peer)) in ports.iter().enumerate() {
-            let program = member(etcd, dir, index, *client, *peer, &peers.join(","));
+            let mut program = member(etcd, dir, index, *client, *peer, &peers.join(","));
+            program.args.extend(flags.iter().map(Into::into));
             cluster.members.push(launcher.start(&program)?);
             cluster.urls.push(format!("http://127.0.0.1:{client}"));
         }
