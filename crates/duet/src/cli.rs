@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::bench::args::BenchCommand;
 use crate::error::Failure;
 use crate::process::WARDEN_COMMAND;
 
@@ -217,119 +218,6 @@ pub struct OrderArgs {
     pub timeout: Duration,
 }
 
-/// `duet bench`
-#[derive(Subcommand, Debug)]
-pub enum BenchCommand {
-    /// Writes: operations a second and latency
-    Put(LoadArgs),
-    /// Linearizable reads of one key each
-    Get(LoadArgs),
-    /// Duet beside etcd on this machine: same client, same load, interleaved
-    Compare(CompareArgs),
-}
-
-/// `duet bench put`, `duet bench get`
-#[derive(Args, Debug, Clone)]
-pub struct LoadArgs {
-    /// Servers with the etcd v3 API; connections are spread over them
-    #[arg(long, value_name = "URL,...", value_delimiter = ',', default_value = "http://127.0.0.1:2379")]
-    pub endpoints: Vec<String>,
-    /// Concurrent clients, each with one request under way at a time
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
-    pub clients: usize,
-    /// HTTP/2 connections the clients share [default: one for every 64 clients, and one for each endpoint]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub connections: Option<usize>,
-    /// Bytes in a value
-    #[arg(long, value_name = "BYTES", default_value_t = 256)]
-    pub value_size: usize,
-    /// Different keys
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_one)]
-    pub keys: usize,
-    /// How long to measure
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
-    pub seconds: Duration,
-    /// How long to run before measuring
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
-    pub warmup: Duration,
-    /// Open loop: this many operations a second whatever the answers; latency counts from the planned start
-    #[arg(long, value_name = "OPS")]
-    pub rate: Option<u64>,
-    /// A request without an answer for so long is an error
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
-    pub timeout: Duration,
-    /// (get) Read from whichever server is asked, possibly old data
-    #[arg(long)]
-    pub serializable: bool,
-    /// For machines
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `duet bench compare`
-#[derive(Args, Debug, Clone)]
-pub struct CompareArgs {
-    /// The etcd to compare with
-    #[arg(long, value_name = "PATH", default_value = "etcd")]
-    pub etcd: PathBuf,
-    /// Numbers of clients
-    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,64,256", value_parser = at_least_one)]
-    pub clients: Vec<usize>,
-    /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "put,get")]
-    pub ops: Vec<Operation>,
-    /// How long each measurement takes
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
-    pub seconds: Duration,
-    /// How long to run before each measurement
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
-    pub warmup: Duration,
-    /// How often all is repeated; the medians are compared
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
-    pub rounds: usize,
-    /// Bytes in a value
-    #[arg(long, value_name = "BYTES", default_value_t = 256)]
-    pub value_size: usize,
-    /// Different keys
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_one)]
-    pub keys: usize,
-    /// Spread the clients over all members [default: all talk to the leader or primary]
-    #[arg(long)]
-    pub spread: bool,
-    /// Which systems
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "duet,etcd3,etcd1")]
-    pub systems: Vec<SystemName>,
-    /// Where data goes; the disk below it is part of what is measured [default: a temporary directory]
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-    /// For machines
-    #[arg(long)]
-    pub json: bool,
-    /// Write the report as Markdown too
-    #[arg(long, value_name = "FILE")]
-    pub markdown: Option<PathBuf>,
-}
-
-/// What to measure.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub enum Operation {
-    /// Writes
-    Put,
-    /// Linearizable reads
-    Get,
-}
-
-/// What is compared.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub enum SystemName {
-    /// Two appliances and a witness
-    Duet,
-    /// etcd with three members
-    Etcd3,
-    /// etcd with one member
-    Etcd1,
-}
-
 /// `duet version`
 #[derive(Args, Debug)]
 pub struct VersionArgs {
@@ -338,14 +226,14 @@ pub struct VersionArgs {
     pub json: bool,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     text.parse::<f64>()
         .ok()
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .ok_or_else(|| "a number of seconds is needed, for example 5 or 0.5".to_owned())
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(number) if number > 0 => Ok(number),
         _ => Err("a whole number from 1 on is needed".to_owned()),

@@ -1,6 +1,7 @@
 //! Carries out a command line.
 
-use crate::cli::{ApplianceArgs, BenchCommand, Cli, Command, EndpointArgs, Operation, VersionArgs};
+use crate::bench::args::{BenchCommand, Operation};
+use crate::cli::{ApplianceArgs, Cli, Command, EndpointArgs, VersionArgs};
 use crate::error::{Exit, Failure};
 use crate::terminal::print;
 use crate::{appliance, bench, demo, order, process, status, witness};

@@ -4,92 +4,31 @@
 //! One system runs at a time, so none pays for another's heartbeats. All write to the same disk and share the cores with
 //! the client: ratios mean something, absolute figures little.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use serde::Serialize;
-
-use super::compare_report::{Comparison, Sample, Setup};
-use super::etcd::{self, EtcdCluster, leader};
+use super::args::{CompareArgs, Operation, SystemName};
+use super::compare_report::{Comparison, Load, Sample, Setup};
+use super::etcd;
 use super::load::{self, Plan, default_connections};
-use super::proc_stat::{cpu_time, resident_bytes};
-use super::report::{Report, count, operation_name};
-use super::{compare_report, floors};
-use crate::cli::{CompareArgs, SystemName};
-use crate::error::{Exit, Failure, io_words};
-use crate::local::Pair;
+use super::output::{Base, Conditions};
+use super::proc_stat::{Memory, cpu_time, disk_written, reset_peaks};
+use super::report::{Report, count};
+use super::schedule::Window;
+use super::systems::System;
+use super::watch_load::{self, WatchPlan};
+use crate::error::{Exit, Failure};
 use crate::process::Launcher;
 use crate::signals::StopRequests;
-use crate::terminal::{Paint, Progress, print};
+use crate::terminal::Progress;
 
 /// A request without an answer for so long is an error.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Rest after a start: elections, first checkpoints and page cache settle.
-const SETTLE: Duration = Duration::from_millis(500);
-
-/// A running system under measurement. Dropping it ends its processes.
-enum System {
-    Duet(Box<Pair>),
-    Etcd(EtcdCluster),
-}
-
-impl System {
-    async fn start(name: SystemName, launcher: &Launcher, etcd: &Path, dir: &Path) -> Result<Self, Failure> {
-        match name {
-            SystemName::Duet => {
-                let mut pair = Pair::lay_out(launcher.clone(), dir)?;
-                pair.start_new().await?;
-                Ok(Self::Duet(Box::new(pair)))
-            }
-            SystemName::Etcd3 => Ok(Self::Etcd(EtcdCluster::start(launcher, etcd, dir, 3).await?)),
-            SystemName::Etcd1 => Ok(Self::Etcd(EtcdCluster::start(launcher, etcd, dir, 1).await?)),
-        }
-    }
-
-    fn pids(&self) -> Vec<u32> {
-        match self {
-            Self::Duet(pair) => pair.pids(),
-            Self::Etcd(cluster) => cluster.pids(),
-        }
-    }
-
-    fn urls(&self) -> Vec<String> {
-        match self {
-            Self::Duet(pair) => {
-                duet_protocol::ApplianceId::ALL.map(|appliance| pair.client_url(appliance)).into()
-            }
-            Self::Etcd(cluster) => cluster.urls().to_vec(),
-        }
-    }
-}
-
-/// What the machine is.
-#[derive(Clone, Debug, Serialize)]
-pub struct Machine {
-    cores: usize,
-    kernel: String,
-    load_average_before: String,
-}
-
-fn machine() -> Machine {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-    let load = read("/proc/loadavg");
-    Machine {
-        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        kernel: read("/proc/sys/kernel/osrelease"),
-        load_average_before: load.split_whitespace().take(3).collect::<Vec<_>>().join(" "),
-    }
-}
-
-impl Machine {
-    /// One line.
-    pub fn in_words(&self) -> String {
-        format!(
-            "{} cores, Linux {}, load average before: {}",
-            self.cores, self.kernel, self.load_average_before
-        )
-    }
-}
+/// Clients of the fill before reads, and the most that an open loop has under way.
+const FILL_CLIENTS: usize = 64;
+const OPEN_LOOP_CLIENTS: usize = 256;
+/// Bytes in a mebibyte.
+const MIB: u64 = 1 << 20;
 
 /// Runs `duet bench compare`; Ctrl-C ends it and every process it started.
 pub async fn run(args: &CompareArgs) -> Result<Exit, Failure> {
@@ -98,65 +37,41 @@ pub async fn run(args: &CompareArgs) -> Result<Exit, Failure> {
         comparison = compare(args) => comparison?,
         _ = stops.next() => return Err(Failure::interrupted()),
     };
-    if let Some(path) = &args.markdown {
-        std::fs::write(path, compare_report::markdown(&comparison)).map_err(|error| {
-            Failure::new(format!("{}: {}", path.display(), io_words(&error)), "give another --markdown FILE")
-        })?;
-    }
-    if args.json {
-        print(&(serde_json::to_string_pretty(&comparison).unwrap_or_default() + "\n"));
-    } else {
-        print(&compare_report::text(&comparison, Paint::stdout()));
-    }
+    comparison.document().deliver(&args.output)?;
     Ok(Exit::Done)
 }
 
 async fn compare(args: &CompareArgs) -> Result<Comparison, Failure> {
     let wants_etcd = args.systems.iter().any(|system| *system != SystemName::Duet);
     let etcd_version = if wants_etcd { Some(etcd::version(&args.etcd)?) } else { None };
-    let machine = machine();
-    let base = base_dir(args)?;
+    let base = Base::of(&args.output)?;
     let launcher = Launcher::of_this_program()?;
     let mut progress = Progress::new();
     progress.say("probing disk and loopback ...");
-    let path = base.path().to_owned();
-    let floors = tokio::task::spawn_blocking(move || floors::probe(&path)).await;
-    let floors = floors.map_err(|_| Failure::new("probing broke off", "try again"))??;
+    let conditions = Conditions::probe(base.path(), etcd_version).await?;
     let mut samples = Vec::new();
     for round in 1..=args.rounds {
         for system in in_turn(&args.systems, round) {
             let dir = base.path().join(format!("{system:?}-{round}").to_lowercase());
             let mut note = |what: &str| {
-                progress.say(&format!(
-                    "round {round} of {}: {}: {what}",
-                    args.rounds,
-                    compare_report::name(system)
-                ));
+                progress.say(&format!("round {round} of {}: {}: {what}", args.rounds, system.words()));
             };
             note("starting");
             let running = System::start(system, &launcher, &args.etcd, &dir).await?;
-            tokio::time::sleep(SETTLE).await;
-            measure_all(args, system, &running, round, &mut samples, &mut note).await?;
+            let subject = Subject { args, system, round, running: &running, dir: &dir };
+            subject.measure_all(&mut samples, &mut note).await?;
             drop(running);
             std::fs::remove_dir_all(&dir).ok();
         }
     }
-    Ok(Comparison {
-        setup: Setup {
-            command: command_line(),
-            duet_version: env!("CARGO_PKG_VERSION").into(),
-            optimised: !cfg!(debug_assertions),
-            etcd_version,
-            machine: machine.in_words(),
-            rounds: args.rounds,
-            seconds: args.seconds.as_secs_f64(),
-            value_size: args.value_size,
-            keys: args.keys,
-            spread: args.spread,
-        },
-        floors,
-        samples,
-    })
+    let setup = Setup {
+        rounds: args.rounds,
+        seconds: args.seconds.as_secs_f64(),
+        value_size: args.value_size,
+        keys: args.keys,
+        spread: args.spread,
+    };
+    Ok(Comparison { conditions, setup, samples })
 }
 
 /// The order changes from round to round: whoever comes after another finds the disk as that one left it.
@@ -167,93 +82,156 @@ fn in_turn(systems: &[SystemName], round: usize) -> Vec<SystemName> {
     order
 }
 
-async fn measure_all(
-    args: &CompareArgs,
+/// A running system in one round.
+struct Subject<'a> {
+    args: &'a CompareArgs,
     system: SystemName,
-    running: &System,
     round: usize,
-    samples: &mut Vec<Sample>,
-    note: &mut impl FnMut(&str),
-) -> Result<(), Failure> {
-    for operation in &args.ops {
-        for clients in &args.clients {
-            note(&format!("{} with {clients} clients", operation_name(*operation)));
-            let urls = running.urls();
-            let endpoints = if args.spread {
-                urls
-            } else {
-                vec![leader(&urls).await.ok_or_else(|| {
-                    Failure::new(
-                        format!("{} has no leader", compare_report::name(system)),
-                        "see its logs with --dir DIR",
-                    )
-                })?]
-            };
-            let plan = Plan {
-                operation: *operation,
-                connections: default_connections(*clients).max(endpoints.len()).min(*clients),
-                endpoints,
-                clients: *clients,
-                value_size: args.value_size,
-                keys: args.keys,
-                seconds: args.seconds,
-                warmup: args.warmup,
-                rate: None,
-                timeout: TIMEOUT,
-                serializable: false,
-            };
-            samples.push(measure(plan, system, running, round).await?);
+    running: &'a System,
+    /// Where its data is.
+    dir: &'a Path,
+}
+
+impl Subject<'_> {
+    async fn measure_all(
+        &self,
+        samples: &mut Vec<Sample>,
+        note: &mut impl FnMut(&str),
+    ) -> Result<(), Failure> {
+        if self.args.ops.iter().any(|operation| operation.needs_keys()) {
+            note("writing the keys to read");
+            load::fill_with(self.plan(Operation::Put, FILL_CLIENTS, None).await?).await?;
         }
-    }
-    Ok(())
-}
-
-async fn measure(plan: Plan, system: SystemName, running: &System, round: usize) -> Result<Sample, Failure> {
-    let pids = running.pids();
-    let total = |pids: &[u32]| pids.iter().map(|pid| cpu_time(*pid)).sum::<Duration>();
-    // CPU is taken over the measured seconds only: the fill for reads and the warm-up come before.
-    let (window, seconds) = (load::Window::default(), plan.seconds);
-    let cpu = async {
-        window.opened().await;
-        let before = total(&pids);
-        tokio::time::sleep(seconds).await;
-        total(&pids).saturating_sub(before)
-    };
-    let (report, cpu) = tokio::join!(load::run_in(plan, window.clone()), cpu);
-    let report: Report = report?;
-    let server_cpu_us_per_op = cpu.as_secs_f64() * 1e6 / count(report.operations.max(1));
-    let resident_mib = pids.iter().map(|pid| resident_bytes(*pid)).sum::<u64>() >> 20;
-    Ok(Sample { system, round, server_cpu_us_per_op, resident_mib, report })
-}
-
-/// Where the data goes.
-enum Base {
-    Temporary(tempfile::TempDir),
-    Given(PathBuf),
-}
-
-impl Base {
-    fn path(&self) -> &Path {
-        match self {
-            Self::Temporary(dir) => dir.path(),
-            Self::Given(path) => path,
+        for operation in &self.args.ops {
+            match operation {
+                Operation::Watch => {
+                    note(&format!("watch with {} watchers", self.args.watchers));
+                    samples.push(self.watch(*operation, self.args.watchers, None).await?);
+                }
+                Operation::WatchLag => {
+                    note(&format!("the highest rate with {} watchers", self.args.lag_watchers));
+                    let most = self.watch(*operation, self.args.lag_watchers, None).await?;
+                    let millis = u64::try_from(self.args.seconds.as_millis()).unwrap_or(u64::MAX).max(1);
+                    let half = most.report.operations * 500 / millis;
+                    note(&format!("watch-lag with {} watchers, {half} writes/s", self.args.lag_watchers));
+                    samples.push(self.watch(*operation, self.args.lag_watchers, Some(half.max(1))).await?);
+                }
+                _ => {
+                    for clients in &self.args.clients {
+                        note(&format!("{} with {clients} clients", operation.name()));
+                        samples.push(self.measure(*operation, *clients, None).await?);
+                    }
+                    for rate in self.args.rate.iter().filter(|_| operation.is_small()) {
+                        note(&format!("{} at {rate} a second", operation.name()));
+                        samples.push(self.measure(*operation, OPEN_LOOP_CLIENTS, Some(*rate)).await?);
+                    }
+                }
+            }
         }
+        Ok(())
+    }
+
+    async fn endpoints(&self) -> Result<Vec<String>, Failure> {
+        if self.args.spread { Ok(self.running.urls()) } else { Ok(vec![self.running.leader().await?]) }
+    }
+
+    async fn plan(&self, operation: Operation, clients: usize, rate: Option<u64>) -> Result<Plan, Failure> {
+        let endpoints = self.endpoints().await?;
+        Ok(Plan {
+            operation,
+            connections: default_connections(clients).max(endpoints.len()).min(clients),
+            endpoints,
+            clients,
+            value_size: self.args.value_size,
+            keys: self.args.keys,
+            seconds: self.args.seconds,
+            warmup: self.args.warmup,
+            rate,
+            timeout: TIMEOUT,
+            fill: false,
+        })
+    }
+
+    async fn measure(
+        &self,
+        operation: Operation,
+        clients: usize,
+        rate: Option<u64>,
+    ) -> Result<Sample, Failure> {
+        let plan = self.plan(operation, clients, rate).await?;
+        let window = Window::default();
+        let work = load::run_in(plan, window.clone());
+        let clients = if rate.is_some() { 0 } else { clients };
+        self.observe(Load { operation, rate, clients }, window, work).await
+    }
+
+    async fn watch(
+        &self,
+        operation: Operation,
+        watchers: usize,
+        rate: Option<u64>,
+    ) -> Result<Sample, Failure> {
+        let plan = WatchPlan {
+            operation,
+            endpoints: self.endpoints().await?,
+            watchers,
+            value_size: self.args.value_size,
+            seconds: self.args.seconds,
+            warmup: self.args.warmup,
+            rate,
+            timeout: TIMEOUT,
+        };
+        let window = Window::default();
+        let work = watch_load::run(plan, window.clone());
+        self.observe(Load { operation, rate: None, clients: watchers }, window, work).await
+    }
+
+    /// What the servers consume while some work is measured. Taken over the measured seconds only.
+    async fn observe(
+        &self,
+        load: Load,
+        window: Window,
+        work: impl Future<Output = Result<Report, Failure>>,
+    ) -> Result<Sample, Failure> {
+        let pids = self.running.pids();
+        reset_peaks(&pids);
+        let consumed = async {
+            window.opened().await;
+            let cpu = || pids.iter().map(|pid| cpu_time(*pid)).sum::<Duration>();
+            let (cpu_before, disk_before) = (cpu(), disk_written(self.dir));
+            tokio::time::sleep(self.args.seconds).await;
+            let disk =
+                disk_written(self.dir).zip(disk_before).map(|(now, before)| now.saturating_sub(before));
+            (cpu().saturating_sub(cpu_before), disk)
+        };
+        let (report, (cpu, disk)) = tokio::join!(work, consumed);
+        let report = report?;
+        let memory = Memory::of(&pids);
+        let stored = report.stored_bytes;
+        Ok(Sample {
+            system: self.system,
+            round: self.round,
+            load,
+            server_cpu_us_per_op: cpu.as_secs_f64() * 1e6 / count(report.operations.max(1)),
+            written_per_stored_byte: disk
+                .filter(|_| stored > 0)
+                .map(|written| count(written) / count(stored)),
+            anonymous_mib: memory.anonymous / MIB,
+            peak_mib: memory.peak / MIB,
+            report,
+        })
     }
 }
 
-fn base_dir(args: &CompareArgs) -> Result<Base, Failure> {
-    let failed = |place: &str, error: &std::io::Error| {
-        Failure::new(format!("{place}: {}", io_words(error)), "give another --dir DIR")
-    };
-    if let Some(dir) = &args.dir {
-        std::fs::create_dir_all(dir).map_err(|error| failed(&dir.display().to_string(), &error))?;
-        return Ok(Base::Given(dir.clone()));
-    }
-    let dir = tempfile::Builder::new().prefix("duet-bench-").tempdir();
-    dir.map(Base::Temporary).map_err(|error| failed("the temporary directory", &error))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn command_line() -> String {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    format!("duet {}", args.join(" "))
+    #[test]
+    fn every_system_is_first_once() {
+        let systems = [SystemName::Duet, SystemName::Etcd3, SystemName::Etcd1];
+        let firsts: Vec<_> = (1..=3).map(|round| in_turn(&systems, round)[0]).collect();
+        assert_eq!(firsts, systems);
+        assert_eq!(in_turn(&[], 2), []);
+    }
 }

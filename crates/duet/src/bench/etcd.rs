@@ -125,14 +125,17 @@ async fn leads(url: &str) -> Option<bool> {
     Some(answer.leader != 0 && answer.leader == member)
 }
 
+/// What helps without an etcd.
+const REMEDY: &str = "give --etcd PATH, or do without: --systems duet";
+
 /// "3.4.23", as the program itself says.
 pub fn version(etcd: &Path) -> Result<String, Failure> {
     let output = std::process::Command::new(etcd).arg("--version").output().map_err(|error| {
-        Failure::usage(format!("cannot run {}: {}", etcd.display(), io_words(&error)), "give --etcd PATH")
+        Failure::usage(format!("cannot run {}: {}", etcd.display(), io_words(&error)), REMEDY)
     })?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let version = text.lines().find_map(|line| line.strip_prefix("etcd Version:"));
     version
         .map(|version| version.trim().to_owned())
-        .ok_or_else(|| Failure::usage(format!("{} is not etcd", etcd.display()), "give --etcd PATH"))
+        .ok_or_else(|| Failure::usage(format!("{} is not etcd", etcd.display()), REMEDY))
 }

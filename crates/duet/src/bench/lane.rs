@@ -1,14 +1,16 @@
 //! One HTTP/2 connection that several clients of the load generator share.
 //!
 //! Straight onto h2, with gRPC's few bytes around each message written here: the client runs on the same cores as the
-//! servers it measures, so what it costs is taken from them. Answers are checked for their status and not decoded. A
-//! broken connection is replaced; endpoints are taken in turn.
+//! servers it measures, so what it costs is taken from them. Answers are checked for their status and decoded only where
+//! somebody wants them. A broken connection is replaced; endpoints are taken in turn.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
+use h2::{RecvStream, SendStream};
 use http::{Method, Request, Uri, header};
 use prost::Message;
 use tokio::net::TcpStream;
@@ -25,56 +27,153 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 /// gRPC's prefix of a message: a flag and its length, in bytes.
 const PREFIX_BYTES: usize = 5;
 
-/// A KV client on a shared connection.
-pub struct Kv {
-    sender: SendRequest<Bytes>,
-    put: Uri,
-    range: Uri,
+/// A call of the etcd API.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rpc {
+    /// Writes one key.
+    Put,
+    /// Reads one key or many.
+    Range,
+    /// Compares and writes.
+    Txn,
+    /// Opens a stream of events.
+    Watch,
+    /// Grants a lease.
+    LeaseGrant,
 }
 
-impl Kv {
-    /// Writes one key.
+impl Rpc {
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Put, "etcdserverpb.KV/Put"),
+        (Self::Range, "etcdserverpb.KV/Range"),
+        (Self::Txn, "etcdserverpb.KV/Txn"),
+        (Self::Watch, "etcdserverpb.Watch/Watch"),
+        (Self::LeaseGrant, "etcdserverpb.Lease/LeaseGrant"),
+    ];
+}
+
+/// Makes calls on a shared connection.
+#[derive(Clone)]
+pub struct Caller {
+    sender: SendRequest<Bytes>,
+    /// In the order of [`Rpc::ALL`].
+    uris: Rc<[Uri]>,
+}
+
+impl Caller {
+    /// A message there, the status of the answer back.
     ///
     /// # Errors
     /// The server's refusal, or `Unknown` when the connection failed.
-    pub async fn put(&mut self, request: &impl Message) -> Result<(), Status> {
-        call(&mut self.sender, self.put.clone(), request).await
+    pub async fn call(&mut self, method: Rpc, message: &impl Message) -> Result<(), Status> {
+        self.exchange(method, message, |_| {}).await
     }
 
-    /// Reads one key.
+    /// A message there, the answer back.
     ///
     /// # Errors
-    /// As for `put`.
-    pub async fn range(&mut self, request: &impl Message) -> Result<(), Status> {
-        call(&mut self.sender, self.range.clone(), request).await
+    /// As for `call`.
+    pub async fn ask<T: Message + Default>(
+        &mut self,
+        method: Rpc,
+        message: &impl Message,
+    ) -> Result<T, Status> {
+        let mut answer = BytesMut::new();
+        self.exchange(method, message, |data| answer.extend_from_slice(data)).await?;
+        if answer.len() < PREFIX_BYTES {
+            return Err(Status::unknown("an answer without a message"));
+        }
+        T::decode(answer.split_off(PREFIX_BYTES).freeze()).map_err(|error| Status::unknown(error.to_string()))
+    }
+
+    /// Opens a stream with its first message.
+    ///
+    /// # Errors
+    /// As for `call`.
+    pub async fn open(&mut self, method: Rpc, first: &impl Message) -> Result<Stream, Status> {
+        let (answer, mut requests) = self.begin(method).await?;
+        requests.send_data(frame(first), false).map_err(|error| broken(&error))?;
+        let (head, answers) = answer.await.map_err(|error| broken(&error))?.into_parts();
+        if let Some(status) = Status::from_header_map(&head.headers) {
+            outcome(status)?;
+        }
+        Ok(Stream { requests, answers, buffer: BytesMut::new() })
+    }
+
+    async fn begin(
+        &mut self,
+        method: Rpc,
+    ) -> Result<(h2::client::ResponseFuture, SendStream<Bytes>), Status> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(self.uris[method as usize].clone())
+            .header(header::CONTENT_TYPE, "application/grpc")
+            .header(header::TE, "trailers")
+            .body(())
+            .map_err(|error| Status::unknown(error.to_string()))?;
+        let mut ready = self.sender.clone().ready().await.map_err(|error| broken(&error))?;
+        ready.send_request(request, false).map_err(|error| broken(&error))
+    }
+
+    async fn exchange(
+        &mut self,
+        method: Rpc,
+        message: &impl Message,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<(), Status> {
+        let (answer, mut requests) = self.begin(method).await?;
+        requests.send_data(frame(message), true).map_err(|error| broken(&error))?;
+        let (head, mut body) = answer.await.map_err(|error| broken(&error))?.into_parts();
+        // A refusal without a message has its status in the head.
+        if let Some(status) = Status::from_header_map(&head.headers) {
+            return outcome(status);
+        }
+        while let Some(data) = body.data().await {
+            let data = data.map_err(|error| broken(&error))?;
+            take(&data);
+            body.flow_control().release_capacity(data.len()).map_err(|error| broken(&error))?;
+        }
+        let trailers = body.trailers().await.map_err(|error| broken(&error))?;
+        match trailers.as_ref().and_then(Status::from_header_map) {
+            Some(status) => outcome(status),
+            None => Err(Status::unknown("an answer without a status")),
+        }
     }
 }
 
-/// One call: a message there, the status of the answer back.
-async fn call(sender: &mut SendRequest<Bytes>, uri: Uri, message: &impl Message) -> Result<(), Status> {
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(uri)
-        .header(header::CONTENT_TYPE, "application/grpc")
-        .header(header::TE, "trailers")
-        .body(())
-        .map_err(|error| Status::unknown(error.to_string()))?;
-    let mut ready = sender.clone().ready().await.map_err(|error| broken(&error))?;
-    let (answer, mut body) = ready.send_request(request, false).map_err(|error| broken(&error))?;
-    body.send_data(frame(message), true).map_err(|error| broken(&error))?;
-    let (head, mut body) = answer.await.map_err(|error| broken(&error))?.into_parts();
-    // A refusal without a message has its status in the head.
-    if let Some(status) = Status::from_header_map(&head.headers) {
-        return outcome(status);
+/// A stream of messages in both directions.
+pub struct Stream {
+    requests: SendStream<Bytes>,
+    answers: RecvStream,
+    buffer: BytesMut,
+}
+
+impl Stream {
+    /// Sends a further message.
+    ///
+    /// # Errors
+    /// `Unknown` when the connection failed.
+    pub fn send(&mut self, message: &impl Message) -> Result<(), Status> {
+        self.requests.send_data(frame(message), false).map_err(|error| broken(&error))
     }
-    while let Some(data) = body.data().await {
-        let length = data.map_err(|error| broken(&error))?.len();
-        body.flow_control().release_capacity(length).map_err(|error| broken(&error))?;
-    }
-    let trailers = body.trailers().await.map_err(|error| broken(&error))?;
-    match trailers.as_ref().and_then(Status::from_header_map) {
-        Some(status) => outcome(status),
-        None => Err(Status::unknown("an answer without a status")),
+
+    /// The next message.
+    ///
+    /// # Errors
+    /// The status with which the server ended the stream, or `Unknown` when the connection failed.
+    pub async fn next<T: Message + Default>(&mut self) -> Result<T, Status> {
+        loop {
+            if let Some(message) = unframe(&mut self.buffer) {
+                return T::decode(message).map_err(|error| Status::unknown(error.to_string()));
+            }
+            let Some(data) = self.answers.data().await else { break };
+            let data = data.map_err(|error| broken(&error))?;
+            self.buffer.extend_from_slice(&data);
+            self.answers.flow_control().release_capacity(data.len()).map_err(|error| broken(&error))?;
+        }
+        let trailers = self.answers.trailers().await.map_err(|error| broken(&error))?;
+        let status = trailers.as_ref().and_then(Status::from_header_map);
+        Err(status.unwrap_or_else(|| Status::unknown("the stream was closed")))
     }
 }
 
@@ -96,6 +195,18 @@ fn frame(message: &impl Message) -> Bytes {
     frame.freeze()
 }
 
+/// The first message of what was received, once it is there as a whole.
+fn unframe(buffer: &mut BytesMut) -> Option<Bytes> {
+    let length = buffer.get(1..PREFIX_BYTES)?.try_into().map(u32::from_be_bytes).ok()?;
+    let end = PREFIX_BYTES + usize::try_from(length).ok()?;
+    if buffer.len() < end {
+        return None;
+    }
+    let mut message = buffer.split_to(end);
+    message.advance(PREFIX_BYTES);
+    Some(message.freeze())
+}
+
 /// A connection that is made when it is needed, and made again when it broke.
 pub struct Lane {
     endpoints: Vec<String>,
@@ -106,11 +217,15 @@ pub struct Lane {
 
 /// A connection in use.
 struct Connection {
-    sender: SendRequest<Bytes>,
-    put: Uri,
-    range: Uri,
+    caller: Caller,
     /// Driven by a task that ends with the connection.
     driver: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
 }
 
 impl Lane {
@@ -125,14 +240,14 @@ impl Lane {
         }
     }
 
-    /// A client on the present connection, or on a new one.
-    pub async fn kv(&self) -> Result<Kv, String> {
-        if let Some(kv) = self.present() {
-            return Ok(kv);
+    /// The present connection, or a new one.
+    pub async fn caller(&self) -> Result<Caller, String> {
+        if let Some(caller) = self.present() {
+            return Ok(caller);
         }
         let _one_at_a_time = self.connecting.lock().await;
-        if let Some(kv) = self.present() {
-            return Ok(kv);
+        if let Some(caller) = self.present() {
+            return Ok(caller);
         }
         let endpoint = &self.endpoints[self.next.get() % self.endpoints.len()];
         self.next.set(self.next.get() + 1);
@@ -143,22 +258,25 @@ impl Lane {
         self.present().ok_or_else(|| format!("the connection to {endpoint} was closed at once"))
     }
 
-    fn present(&self) -> Option<Kv> {
+    /// Gives the present connection up: the next call goes to the next endpoint.
+    pub fn turn_away(&self) {
+        self.current.borrow_mut().take();
+    }
+
+    fn present(&self) -> Option<Caller> {
         let current = self.current.borrow();
-        let Connection { sender, put, range, .. } =
-            current.as_ref().filter(|connection| !connection.driver.is_finished())?;
-        Some(Kv { sender: sender.clone(), put: put.clone(), range: range.clone() })
+        let connection = current.as_ref().filter(|connection| !connection.driver.is_finished())?;
+        Some(connection.caller.clone())
     }
 }
 
 async fn connect(endpoint: &str) -> Result<Connection, String> {
     let failed = |reason: &str| format!("cannot connect to {endpoint}: {reason}");
     let address = authority(endpoint).map_err(|error| failed(&error.to_string()))?;
-    let method = |name| {
-        let uri = format!("http://{address}/etcdserverpb.KV/{name}").parse::<Uri>();
-        uri.map_err(|_| failed("not an address"))
+    let uri = |(_, path): &(Rpc, &str)| {
+        format!("http://{address}/{path}").parse::<Uri>().map_err(|_| failed("not an address"))
     };
-    let (put, range) = (method("Put")?, method("Range")?);
+    let uris: Rc<[Uri]> = Rpc::ALL.iter().map(uri).collect::<Result<_, _>>()?;
     let stream = TcpStream::connect(&address).await.map_err(|error| failed(&io_words(&error)))?;
     stream.set_nodelay(true).map_err(|error| failed(&io_words(&error)))?;
     let (sender, connection) = h2::client::Builder::new()
@@ -171,5 +289,37 @@ async fn connect(endpoint: &str) -> Result<Connection, String> {
         // Its end shows in the requests that fail, and in that this task is finished.
         connection.await.ok();
     });
-    Ok(Connection { sender, put, range, driver })
+    Ok(Connection { caller: Caller { sender, uris }, driver })
+}
+
+#[cfg(test)]
+mod tests {
+    use duet_etcd_api::etcdserverpb::PutRequest;
+
+    use super::*;
+
+    #[test]
+    fn methods_are_found_by_their_place() {
+        for (index, (method, _)) in Rpc::ALL.iter().enumerate() {
+            assert_eq!(*method as usize, index);
+        }
+    }
+
+    #[test]
+    fn messages_are_cut_from_whatever_pieces_arrive() {
+        let sent: Vec<PutRequest> = [0, 1, 300]
+            .map(|length| PutRequest { key: Bytes::from(vec![7; length]), ..Default::default() })
+            .into();
+        let bytes: Vec<u8> = sent.iter().flat_map(|message| frame(message).to_vec()).collect();
+        for piece in [1, 2, 7, 64, bytes.len()] {
+            let (mut buffer, mut received) = (BytesMut::new(), Vec::new());
+            for part in bytes.chunks(piece) {
+                buffer.extend_from_slice(part);
+                while let Some(message) = unframe(&mut buffer) {
+                    received.push(PutRequest::decode(message).unwrap());
+                }
+            }
+            assert_eq!(received, sent, "in pieces of {piece}");
+        }
+    }
 }

@@ -1,16 +1,23 @@
 //! `duet bench`: one lean client that measures Duet and etcd alike.
 
+pub mod args;
 pub mod compare;
 pub mod compare_report;
 pub mod etcd;
 pub mod floors;
 pub mod lane;
 pub mod load;
+pub mod output;
 pub mod proc_stat;
 pub mod report;
+pub mod schedule;
+pub mod svg;
+pub mod systems;
+pub mod watch_load;
+pub mod workload;
 
+use self::args::{LoadArgs, Operation};
 use self::load::Plan;
-use crate::cli::{LoadArgs, Operation};
 use crate::error::{Exit, Failure};
 use crate::terminal::{Paint, Progress, print};
 

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::cli::Operation;
 use crate::terminal::Paint;
 
 /// Latencies from 1 µs to 2 minutes with three digits: 0.1 % is far below the noise of any run.
@@ -124,7 +123,7 @@ pub struct Latency {
 /// A finished measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// "put" or "get".
+    /// Its name on the command line.
     pub operation: &'static str,
     /// Concurrent clients.
     pub clients: usize,
@@ -150,19 +149,18 @@ pub struct Report {
     pub not_begun: u64,
     /// The longest time without any success, in milliseconds.
     pub longest_gap_ms: f64,
+    /// Keys and values stored by the operations that succeeded, in bytes.
+    pub stored_bytes: u64,
     /// CPU of this client, microseconds for each operation: compare it with the server's.
     pub client_cpu_us_per_op: f64,
 }
 
-/// The name of an operation.
-pub const fn operation_name(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Put => "put",
-        Operation::Get => "get",
-    }
-}
-
 impl Report {
+    /// Operations that failed, and those that could not even begin.
+    pub fn failures(&self) -> u64 {
+        self.errors.values().sum::<u64>() + self.not_begun
+    }
+
     /// Lines for a person.
     pub fn render(&self, paint: Paint) -> String {
         let mut text = String::new();

@@ -1,0 +1,206 @@
+//! `duet bench`: its commands, their flags, and the texts of `--help`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+
+use crate::cli::{at_least_one, seconds};
+
+/// `duet bench`
+#[derive(Subcommand, Debug)]
+pub enum BenchCommand {
+    /// Writes: operations a second and latency
+    Put(LoadArgs),
+    /// Linearizable reads of one key each
+    Get(LoadArgs),
+    /// Duet beside etcd on this machine: same client, same load, interleaved
+    Compare(CompareArgs),
+}
+
+/// `duet bench put`, `duet bench get`
+#[derive(Args, Debug, Clone)]
+pub struct LoadArgs {
+    /// Servers with the etcd v3 API; connections are spread over them
+    #[arg(long, value_name = "URL,...", value_delimiter = ',', default_value = "http://127.0.0.1:2379")]
+    pub endpoints: Vec<String>,
+    /// Concurrent clients, each with one request under way at a time
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
+    pub clients: usize,
+    /// HTTP/2 connections the clients share [default: one for every 64 clients, and one for each endpoint]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub connections: Option<usize>,
+    /// Bytes in a value
+    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    pub value_size: usize,
+    /// Different keys
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_one)]
+    pub keys: usize,
+    /// How long to measure
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub seconds: Duration,
+    /// How long to run before measuring
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub warmup: Duration,
+    /// Open loop: this many operations a second whatever the answers; latency counts from the planned start
+    #[arg(long, value_name = "OPS")]
+    pub rate: Option<u64>,
+    /// A request without an answer for so long is an error
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub timeout: Duration,
+    /// (get) Read from whichever server is asked, possibly old data
+    #[arg(long)]
+    pub serializable: bool,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `duet bench compare`
+#[derive(Args, Debug, Clone)]
+pub struct CompareArgs {
+    /// The etcd to compare with
+    #[arg(long, value_name = "PATH", default_value = "etcd")]
+    pub etcd: PathBuf,
+    /// Numbers of clients
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,64,256", value_parser = at_least_one)]
+    pub clients: Vec<usize>,
+    /// What to measure
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "put,get")]
+    pub ops: Vec<Operation>,
+    /// Open loop too, but for ranges and watches: so many operations a second, whatever the answers; their latency counts
+    /// from the planned start
+    #[arg(long, value_name = "OPS,...", value_delimiter = ',', value_parser = rate)]
+    pub rate: Vec<u64>,
+    /// (watch) Watchers of the same keys; a write is done when all of them have its event
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
+    pub watchers: usize,
+    /// (watch-lag) Watchers of a key each, at half the highest rate of writes
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = at_least_one)]
+    pub lag_watchers: usize,
+    /// How long each measurement takes
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub seconds: Duration,
+    /// How long to run before each measurement
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub warmup: Duration,
+    /// How often all is repeated; the medians are compared
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
+    pub rounds: usize,
+    /// Bytes in a value
+    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    pub value_size: usize,
+    /// Different keys
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_one)]
+    pub keys: usize,
+    /// Spread the clients over all members [default: all talk to the leader or primary]
+    #[arg(long)]
+    pub spread: bool,
+    /// Which systems; --systems duet needs no etcd
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "duet,etcd3,etcd1")]
+    pub systems: Vec<SystemName>,
+    /// What all measurements share.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Where data and results of a measurement go.
+#[derive(Args, Debug, Clone)]
+pub struct OutputArgs {
+    /// Where data goes; the disk below it is part of what is measured [default: a temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Write report.md, report.json and plots (SVG) into this directory
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to measure.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum Operation {
+    /// Writes
+    Put,
+    /// Linearizable reads
+    Get,
+    /// Reads from the server that is asked, possibly of old data
+    Serializable,
+    /// Transactions: a comparison and a write
+    Txn,
+    /// Four linearizable reads to a write
+    Mixed,
+    /// Linearizable reads of 1,000 keys at a time
+    Range,
+    /// Events a second to --watchers
+    Watch,
+    /// How late events are at --lag-watchers
+    WatchLag,
+}
+
+impl Operation {
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Get => "get",
+            Self::Serializable => "serializable",
+            Self::Txn => "txn",
+            Self::Mixed => "mixed",
+            Self::Range => "range",
+            Self::Watch => "watch",
+            Self::WatchLag => "watch-lag",
+        }
+    }
+
+    /// Whether one is little work: many are meaningful in an open loop.
+    pub const fn is_small(self) -> bool {
+        !matches!(self, Self::Range | Self::Watch | Self::WatchLag)
+    }
+
+    /// Whether it finds nothing to do without keys written before.
+    pub const fn needs_keys(self) -> bool {
+        !matches!(self, Self::Put | Self::Watch | Self::WatchLag)
+    }
+}
+
+/// What is compared.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize)]
+pub enum SystemName {
+    /// Two appliances and a witness
+    #[serde(rename = "Duet pair")]
+    Duet,
+    /// etcd with three members
+    #[serde(rename = "etcd, 3 members")]
+    Etcd3,
+    /// etcd with one member
+    #[serde(rename = "etcd, 1 member")]
+    Etcd1,
+}
+
+impl SystemName {
+    /// What people call it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Duet => "Duet pair",
+            Self::Etcd3 => "etcd, 3 members",
+            Self::Etcd1 => "etcd, 1 member",
+        }
+    }
+
+    /// Its colour in plots: Duet stands out.
+    pub const fn colour(self) -> &'static str {
+        match self {
+            Self::Duet => "#0b6e99",
+            Self::Etcd3 => "#e0a458",
+            Self::Etcd1 => "#b8c0c8",
+        }
+    }
+}
+
+/// Operations a second; a rate of none would measure nothing.
+fn rate(text: &str) -> Result<u64, String> {
+    at_least_one(text).map(|rate| rate as u64)
+}

@@ -1,0 +1,5 @@
+//! The measuring commands, run with small numbers: that they measure, clean up behind themselves, and report what they
+//! promise. Never how fast anything is.
+
+mod command;
+mod compare;
