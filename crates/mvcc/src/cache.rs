@@ -74,12 +74,9 @@ impl RecordCache {
         }
     }
 
-    /// Keeps a record if there is room for it without evicting another.
-    pub(crate) fn insert_if_room(&mut self, revision: Revision, record: Bytes) -> u32 {
-        if self.bytes + record.len() + RECORD_OVERHEAD_BYTES > self.budget {
-            return NO_SLOT;
-        }
-        self.insert(revision, record)
+    /// Whether a record of so many bytes can be kept without evicting another.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        self.bytes + bytes + RECORD_OVERHEAD_BYTES <= self.budget
     }
 
     /// The record of exactly this revision, if the slot still holds it.

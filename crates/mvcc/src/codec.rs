@@ -57,22 +57,22 @@ pub(crate) fn write_bytes(output: &mut Vec<u8>, value: &[u8]) {
     output.extend_from_slice(value);
 }
 
-/// Reads an encoding from front to back.
-pub(crate) struct Reader {
-    rest: Bytes,
+/// Reads an encoding from front to back, by borrowing from it.
+#[derive(Clone, Copy)]
+pub(crate) struct Cursor<'input> {
+    rest: &'input [u8],
 }
 
-impl Reader {
-    /// A reader over the whole of `input`, which it shares.
-    pub(crate) fn new(input: Bytes) -> Reader {
-        Reader { rest: input }
+impl<'input> Cursor<'input> {
+    pub(crate) fn new(input: &'input [u8]) -> Cursor<'input> {
+        Cursor { rest: input }
     }
 
     /// The next byte.
     pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
-        let byte = *self.rest.first().ok_or(DecodeError::Truncated)?;
-        bytes::Buf::advance(&mut self.rest, 1);
-        Ok(byte)
+        let (byte, rest) = self.rest.split_first().ok_or(DecodeError::Truncated)?;
+        self.rest = rest;
+        Ok(*byte)
     }
 
     /// The next unsigned integer, which must be in its shortest form: one value has one encoding.
@@ -107,6 +107,63 @@ impl Reader {
         if length > self.rest.len() { Err(DecodeError::Truncated) } else { Ok(length) }
     }
 
+    /// The next length-prefixed bytes.
+    pub(crate) fn bytes(&mut self) -> Result<&'input [u8], DecodeError> {
+        let length = self.length()?;
+        let (bytes, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    /// All that is left.
+    pub(crate) fn remainder(self) -> &'input [u8] {
+        self.rest
+    }
+}
+
+/// Reads an encoding from front to back; what it takes out of it shares the input's memory.
+pub(crate) struct Reader {
+    rest: Bytes,
+}
+
+#[allow(clippy::redundant_closure_for_method_calls)] // the methods themselves are not general enough
+impl Reader {
+    /// A reader over the whole of `input`, which it shares.
+    pub(crate) fn new(input: Bytes) -> Reader {
+        Reader { rest: input }
+    }
+
+    fn read<T>(
+        &mut self,
+        read: impl FnOnce(&mut Cursor<'_>) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        let mut cursor = Cursor::new(&self.rest);
+        let value = read(&mut cursor)?;
+        let taken = self.rest.len() - cursor.rest.len();
+        bytes::Buf::advance(&mut self.rest, taken);
+        Ok(value)
+    }
+
+    /// See [`Cursor::byte`].
+    pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
+        self.read(|cursor| cursor.byte())
+    }
+
+    /// See [`Cursor::unsigned`].
+    pub(crate) fn unsigned(&mut self) -> Result<u64, DecodeError> {
+        self.read(|cursor| cursor.unsigned())
+    }
+
+    /// See [`Cursor::signed`].
+    pub(crate) fn signed(&mut self) -> Result<i64, DecodeError> {
+        self.read(|cursor| cursor.signed())
+    }
+
+    /// See [`Cursor::length`].
+    pub(crate) fn length(&mut self) -> Result<usize, DecodeError> {
+        self.read(|cursor| cursor.length())
+    }
+
     /// The next length-prefixed bytes, as a slice of the input.
     pub(crate) fn bytes(&mut self) -> Result<Bytes, DecodeError> {
         let length = self.length()?;
@@ -116,11 +173,6 @@ impl Reader {
     /// The next length-prefixed text.
     pub(crate) fn text(&mut self) -> Result<String, DecodeError> {
         String::from_utf8(self.bytes()?.to_vec()).map_err(|_| DecodeError::NotText)
-    }
-
-    /// All that is left.
-    pub(crate) fn remainder(&mut self) -> Bytes {
-        std::mem::take(&mut self.rest)
     }
 
     /// Whether nothing is left.

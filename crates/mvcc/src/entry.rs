@@ -94,6 +94,11 @@ impl KeyEntry {
         &self.head
     }
 
+    /// The latest record is in this slot of the cache.
+    pub(crate) fn cached_in(&mut self, slot: u32) {
+        self.head.slot = slot;
+    }
+
     /// Memory in bytes outside of the entry itself.
     pub(crate) fn heap_bytes(&self) -> usize {
         let heap = |older: &Vec<Stamp>| size_of::<Vec<Stamp>>() + older.capacity() * size_of::<Stamp>() + 32;

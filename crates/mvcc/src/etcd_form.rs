@@ -53,7 +53,7 @@ pub(crate) fn write_value(output: &mut Vec<u8>, event: &Event) {
 /// The record is malformed.
 pub fn to_etcd_form(
     revision: Revision,
-    record: Bytes,
+    record: &Bytes,
     key: &mut Vec<u8>,
     value: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
@@ -89,13 +89,13 @@ mod tests {
     fn a_put_and_a_delete_as_etcd_has_them_on_disk() {
         let (mut key, mut value) = (vec![9], vec![9]);
         let put = record::encode_put(b"k", b"v", 2, 3, -1);
-        to_etcd_form(Revision::new(258, 1), put, &mut key, &mut value).unwrap();
+        to_etcd_form(Revision::new(258, 1), &put, &mut key, &mut value).unwrap();
         assert_eq!(key, b"\0\0\0\0\0\0\x01\x02_\0\0\0\0\0\0\0\x01");
         let all_ones = [0xff; 9];
         let expected = [&b"\x0a\x01k\x10\x02\x18\x82\x02\x20\x03\x2a\x01v\x30"[..], &all_ones, &[1]].concat();
         assert_eq!(value, expected);
 
-        to_etcd_form(Revision::new(3, 0), record::encode_delete(b"k"), &mut key, &mut value).unwrap();
+        to_etcd_form(Revision::new(3, 0), &record::encode_delete(b"k"), &mut key, &mut value).unwrap();
         assert_eq!(key, b"\0\0\0\0\0\0\0\x03_\0\0\0\0\0\0\0\0t");
         assert_eq!(value, b"\x0a\x01k");
     }

@@ -53,7 +53,8 @@ pub use request::{
 pub use revision::{REVISION_KEY_BYTES, Revision};
 pub use source::{EmptySource, RevisionSource, SourceError};
 pub use store::{
-    Applied, Checkpoint, DEFAULT_CACHE_BYTES, HashKv, HashScope, HashWalk, RestoreError, Statistics, Store,
+    Applied, Checkpoint, DEFAULT_CACHE_BYTES, HashKv, HashScope, HashWalk, RestoreError, RestoreRun,
+    Restoring, Statistics, Store,
 };
 pub use validate::{
     DEFAULT_MAX_TXN_OPERATIONS, TxnLimits, validate_command, validate_delete_range, validate_put,

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use crate::{
-    codec::{DecodeError, Reader, write_bytes, write_signed, write_unsigned},
+    codec::{Cursor, DecodeError, write_bytes, write_signed, write_unsigned},
     event::{Event, EventKind},
     request::KeyValue,
     revision::Revision,
@@ -41,24 +41,50 @@ pub(crate) fn encode_delete(key: &[u8]) -> Bytes {
     Bytes::from(output.into_boxed_slice())
 }
 
-/// Reads a record back as the event that it is; key and value are slices of it.
-pub(crate) fn decode(revision: Revision, record: Bytes) -> Result<Event, DecodeError> {
-    let mut reader = Reader::new(record);
-    let mut key_value = KeyValue { mod_revision: revision.main, ..KeyValue::default() };
-    let kind = match reader.byte()? {
+/// What a record says, borrowed from it.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts<'record> {
+    pub(crate) kind: EventKind,
+    /// Create revision; 0 for a delete.
+    pub(crate) created: i64,
+    /// Version; 0 for a delete.
+    pub(crate) version: i64,
+    /// Lease; 0 for none.
+    pub(crate) lease: i64,
+    pub(crate) key: &'record [u8],
+    /// Empty for a delete.
+    pub(crate) value: &'record [u8],
+}
+
+/// Takes a record apart.
+pub(crate) fn parse(record: &[u8]) -> Result<Parts<'_>, DecodeError> {
+    let mut cursor = Cursor::new(record);
+    match cursor.byte()? {
         PUT => {
-            key_value.create_revision = positive(reader.unsigned()?)?;
-            key_value.version = positive(reader.unsigned()?)?;
-            key_value.lease = reader.signed()?;
-            key_value.key = reader.bytes()?;
-            key_value.value = reader.remainder();
-            EventKind::Put
+            let created = positive(cursor.unsigned()?)?;
+            let version = positive(cursor.unsigned()?)?;
+            let lease = cursor.signed()?;
+            let key = cursor.bytes()?;
+            Ok(Parts { kind: EventKind::Put, created, version, lease, key, value: cursor.remainder() })
         }
         DELETE => {
-            key_value.key = reader.remainder();
-            EventKind::Delete
+            let key = cursor.remainder();
+            Ok(Parts { kind: EventKind::Delete, created: 0, version: 0, lease: 0, key, value: &[] })
         }
-        tag => return Err(DecodeError::UnknownTag(tag)),
+        tag => Err(DecodeError::UnknownTag(tag)),
+    }
+}
+
+/// Reads a record back as the event that it is; key and value are slices of it.
+pub(crate) fn decode(revision: Revision, record: &Bytes) -> Result<Event, DecodeError> {
+    let Parts { kind, created, version, lease, key, value } = parse(record)?;
+    let key_value = KeyValue {
+        key: record.slice_ref(key),
+        create_revision: created,
+        mod_revision: revision.main,
+        version,
+        value: record.slice_ref(value),
+        lease,
     };
     Ok(Event { kind, revision, key_value })
 }
@@ -73,7 +99,7 @@ mod tests {
 
     #[test]
     fn records_come_back_as_events() {
-        let event = decode(Revision::new(9, 3), encode_put(b"key", b"value", 7, 2, -5)).unwrap();
+        let event = decode(Revision::new(9, 3), &encode_put(b"key", b"value", 7, 2, -5)).unwrap();
         assert_eq!(event.kind, EventKind::Put);
         let expected = KeyValue {
             key: Bytes::from_static(b"key"),
@@ -85,7 +111,7 @@ mod tests {
         };
         assert_eq!(event.key_value, expected);
 
-        let event = decode(Revision::new(9, 4), encode_delete(b"key")).unwrap();
+        let event = decode(Revision::new(9, 4), &encode_delete(b"key")).unwrap();
         assert_eq!(event.kind, EventKind::Delete);
         assert_eq!(event.key_value, KeyValue { key: expected.key, mod_revision: 9, ..KeyValue::default() });
     }
@@ -93,7 +119,7 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         for nonsense in [&b""[..], &[0], &[3, 1], &[PUT], &[PUT, 0, 1, 0, 0], &[PUT, 1, 1, 0, 9, 1]] {
-            assert!(decode(Revision::new(2, 0), Bytes::from_static(nonsense)).is_err());
+            assert!(decode(Revision::new(2, 0), &Bytes::from_static(nonsense)).is_err());
         }
     }
 }

@@ -10,6 +10,7 @@ mod digest;
 mod hash;
 mod history;
 mod range;
+mod restore;
 mod transaction;
 mod txn;
 
@@ -19,8 +20,9 @@ use bytes::Bytes;
 
 use self::transaction::Outcome;
 pub use self::{
-    checkpoint::{Checkpoint, RestoreError},
+    checkpoint::Checkpoint,
     hash::{HashKv, HashScope, HashWalk},
+    restore::{RestoreError, RestoreRun, Restoring},
 };
 use crate::{
     alarm::{Alarm, Alarms},

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use duet_mvcc::{
-    Alarm, AlarmKind, Command, EmptySource, Error, Response, RestoreError, Revision, SourceError, Store,
+    Alarm, AlarmKind, Command, EmptySource, Error, Response, RestoreError, RestoreRun, Restoring, Revision,
+    SourceError, Store,
 };
 use support::{Bench, op_put, txn};
 
@@ -168,6 +169,59 @@ fn damaged_records_are_refused() {
     meta.push(0);
     assert!(restore(&other, records.clone()).is_err());
     assert!(matches!(restore(&Bytes::from(meta), records), Err(RestoreError::Contradiction(_))));
+}
+
+fn run(records: &[(Revision, Bytes)]) -> RestoreRun {
+    let mut run = RestoreRun::default();
+    for (revision, record) in records {
+        run.add(*revision, record).unwrap();
+    }
+    run.sorted()
+}
+
+#[test]
+fn runs_are_taken_in_their_order_only() {
+    let (bench, meta, records) = checkpointed();
+    let begin = || Restoring::begin(Arc::new(EmptySource), &meta).unwrap();
+    for split in 0..=records.len() {
+        let (first, second) = (run(&records[..split]), run(&records[split..]));
+        let mut restoring = begin();
+        restoring.add(&first).unwrap();
+        restoring.add(&second).unwrap();
+        let restored = restoring.finish().unwrap();
+        assert_eq!(restored.revision(), bench.store.revision());
+        assert_eq!(restored.statistics().index_keys, bench.store.statistics().index_keys);
+        if 0 < split && split < records.len() {
+            let mut restoring = begin();
+            restoring.add(&second).map_or_else(
+                |error| assert!(matches!(error, RestoreError::Contradiction(_)), "{error}"),
+                |()| assert!(matches!(restoring.add(&first), Err(RestoreError::OutOfOrder(_)))),
+            );
+        }
+    }
+}
+
+#[test]
+fn the_cache_is_filled_with_what_is_latest_while_there_is_room() {
+    let (_, meta, records) = checkpointed();
+    let mut store = restore(&meta, records.clone()).unwrap();
+    assert_eq!(store.statistics().cached_bytes, 0);
+    for (revision, record) in &records {
+        assert!(store.warm(*revision, record.clone()));
+    }
+    // a, c and d: not the first b, nor its delete.
+    let latest = [0, 4, 5].map(|index: usize| records[index].1.len());
+    let one = store.statistics().cached_bytes - latest.iter().sum::<usize>();
+    assert!(one > 0 && one.is_multiple_of(3), "three records, each with what it costs beside its bytes");
+    for (revision, record) in &records {
+        assert!(store.warm(*revision, record.clone()));
+    }
+    assert_eq!(store.statistics().cached_bytes, one + latest.iter().sum::<usize>(), "nothing twice");
+    let mut small = restore(&meta, records.clone()).unwrap();
+    small.set_cache_bytes(latest[0] + one / 3);
+    assert!(small.warm(records[0].0, records[0].1.clone()));
+    assert!(!small.warm(records[4].0, records[4].1.clone()), "there is no room for a second one");
+    assert_eq!(small.statistics().cached_bytes, latest[0] + one / 3);
 }
 
 #[test]

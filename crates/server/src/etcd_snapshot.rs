@@ -94,7 +94,7 @@ impl EtcdSnapshot {
             }
             for (revision, record) in chunk {
                 let revision = Revision::from_key(&revision).ok_or(ExportError::Key)?;
-                to_etcd_form(revision, record, &mut key, &mut value)?;
+                to_etcd_form(revision, &record, &mut key, &mut value)?;
                 history.put(&key, &value)?;
             }
         }

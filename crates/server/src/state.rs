@@ -3,18 +3,19 @@
 //! Two threads: *apply* follows the core's `Apply`, *checkpoint* writes what has changed to the state store now and then. The
 //! position that goes with the state is taken under the same lock as the state, so a checkpoint never claims another one.
 
+mod load;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
-use duet_mvcc::{Applied, Command, Event, RestoreError, Revision, RevisionSource, SourceError, Store};
+use duet_mvcc::{Applied, Command, Event, RestoreError, Store};
 use duet_protocol::{Entry, Input, Lsn, Position};
 use duet_serving::AppliedBatch;
 use duet_storage::{
-    Batch, DataDir, Log, LogReader, ReadError, ReadySnapshot, RecoverError, StateError, StateReader,
-    StateSnapshot, StateStore,
+    Batch, DataDir, Log, LogReader, ReadError, ReadySnapshot, RecoverError, StateError, StateSnapshot,
+    StateStore,
 };
 use parking_lot::{Condvar, Mutex, RwLock};
 
@@ -28,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::space::Space;
 use crate::tail::Tail;
 use crate::waiters::Waiters;
+use load::load;
 
 /// Entries applied under one hold of the store's lock: readers wait for about a millisecond at most.
 const APPLY_ENTRIES: usize = 256;
@@ -52,9 +54,6 @@ const COMPACT_PAUSE: Duration = Duration::from_millis(1);
 
 /// Longest pause between two looks whether a compaction's removal is complete.
 const TIDY_PAUSE: Duration = Duration::from_millis(50);
-
-/// Bytes of rows read from the state store at once when the state is loaded.
-const RESTORE_BYTES: usize = 1 << 20;
 
 /// Why the state machine does not go on. All are fatal.
 #[derive(Debug, thiserror::Error)]
@@ -135,63 +134,6 @@ pub(crate) struct MachineParts {
     pub(crate) log: LogReader,
     pub(crate) data: Arc<DataDir>,
     pub(crate) state: StateStore,
-}
-
-/// The state that a store was loaded from, as it reads its history from there. Not whatever state is in use: while a copy is
-/// installed, the old store's readers must not find the new state's rows.
-struct History(StateReader);
-
-impl RevisionSource for History {
-    fn get(&self, revision: Revision) -> Result<Option<Bytes>, SourceError> {
-        self.0.get(&revision.to_key()).map_err(|error| SourceError::new(error.to_string()))
-    }
-
-    fn scan(&self, from: Revision, max: usize) -> Result<Vec<(Revision, Bytes)>, SourceError> {
-        let rows = self.0.scan(&from.to_key(), max).map_err(|error| SourceError::new(error.to_string()))?;
-        rows.into_iter().map(|(key, value)| Ok((revision_of(&key)?, value))).collect()
-    }
-}
-
-/// The store as the state store's last checkpoint left it.
-pub(crate) fn load(state: &StateStore) -> Result<Store, StateFailure> {
-    let history = Arc::new(History(state.reader()?));
-    let Some(meta) = state.meta() else {
-        return Ok(Store::new(history));
-    };
-    let rows = Rows { state: Some(state.snapshot()?), chunk: Vec::new().into_iter() };
-    Ok(Store::restore(history, &meta, rows)?)
-}
-
-/// All rows of the state store, read in chunks; at the end the state store says whether these were all.
-struct Rows {
-    /// `None` at the end.
-    state: Option<StateSnapshot>,
-    chunk: std::vec::IntoIter<(Bytes, Bytes)>,
-}
-
-impl Iterator for Rows {
-    type Item = Result<(Revision, Bytes), SourceError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.chunk.len() == 0 {
-            match self.state.as_mut()?.next_chunk(RESTORE_BYTES) {
-                Ok(chunk) => self.chunk = chunk.into_iter(),
-                Err(error) => {
-                    self.state = None;
-                    return Some(Err(SourceError::new(error.to_string())));
-                }
-            }
-        }
-        let Some((key, value)) = self.chunk.next() else {
-            self.state = None;
-            return None;
-        };
-        Some(revision_of(&key).map(|revision| (revision, value)))
-    }
-}
-
-fn revision_of(key: &[u8]) -> Result<Revision, SourceError> {
-    Revision::from_key(key).ok_or_else(|| SourceError::new("a key of the state store is no revision"))
 }
 
 impl Machine {

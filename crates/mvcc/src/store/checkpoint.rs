@@ -1,10 +1,8 @@
-//! Checkpoints and the restoring from them.
+//! Checkpoints: what makes the state durable.
 //!
 //! Owns what goes to the engine: the records applied since the last checkpoint, the revisions that died by
-//! compaction, and a small meta (revisions, leases, alarms). Beginning one shares, it does not copy, so the store's lock
 //! compaction, and a small meta (revisions, leases, users and roles). Beginning one shares, it does not copy, so the store's lock
-//! is held for microseconds. Invariant: a restored store equals the one that began the checkpoint, in all that can be
-//! seen.
+//! is held for microseconds. `restore.rs` is the way back.
 
 use std::sync::Arc;
 
@@ -15,13 +13,8 @@ use crate::{
     auth::Auth,
     codec::{DecodeError, Reader, write_bytes, write_signed, write_unsigned},
     command::{read_alarm, write_alarm},
-    entry::Head,
-    event::{Event, EventKind},
-    key_range::KeyRange,
     planted::Bug,
-    record,
     revision::Revision,
-    source::{RevisionSource, SourceError},
 };
 
 /// Format of a meta with revisions and leases only: the only one that the first version of this program reads.
@@ -43,12 +36,6 @@ const MAX_REVISION: i64 = 1 << 62;
 /// checkpoint that deletes millions of records would hold up the log's truncation for long.
 const CHECKPOINT_DELETES: usize = 64 << 10;
 
-/// Records that are restored together, and their size in bytes: a few megabytes, so that sorting stays in the
-/// processor's caches and the memory does not show.
-const RESTORE_BATCH_RECORDS: usize = 32 << 10;
-/// See [`RESTORE_BATCH_RECORDS`].
-const RESTORE_BATCH_BYTES: usize = 8 << 20;
-
 /// One atomic write for the engine: first the puts, then the deletes, and the meta.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
@@ -60,31 +47,6 @@ pub struct Checkpoint {
     pub deletes: Vec<Revision>,
     /// What the store needs besides the records to be restored; replaces the former meta.
     pub meta: Bytes,
-}
-
-/// What a checkpoint left cannot be restored: the appliance's data is damaged.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RestoreError {
-    /// The meta is malformed.
-    #[error("checkpoint meta: {0}")]
-    Meta(#[from] DecodeError),
-    /// A record is malformed.
-    #[error("record {revision}: {error}")]
-    Record {
-        /// Which.
-        revision: Revision,
-        /// How.
-        error: DecodeError,
-    },
-    /// Records are not ascending, or lie above the revision of the meta.
-    #[error("record {0} is out of order")]
-    OutOfOrder(Revision),
-    /// A record contradicts the ones before it or the leases of the meta.
-    #[error("record {0} contradicts the rest")]
-    Contradiction(Revision),
-    /// The engine failed.
-    #[error("storage: {0}")]
-    Source(#[from] SourceError),
 }
 
 impl Store {
@@ -178,7 +140,7 @@ impl Store {
         reader.finish()
     }
 
-    fn decode_meta(&mut self, meta: &Bytes) -> Result<(), DecodeError> {
+    pub(super) fn decode_meta(&mut self, meta: &Bytes) -> Result<(), DecodeError> {
         let mut reader = Reader::new(meta.clone());
         let format = reader.byte()?;
         if format != META_FORMAT && format != META_FORMAT_WITH_SECTIONS {
@@ -215,111 +177,5 @@ impl Store {
             self.decode_section(tag, section)?;
         }
         reader.finish()
-    }
-
-    /// The store as a completed checkpoint left it, from the engine's meta and all of its records, ascending.
-    ///
-    /// The records' bytes may stay in the cache: they should not be slices of much larger buffers.
-    ///
-    /// # Errors
-    /// [`RestoreError`]: the engine's content is damaged, nothing may be served from it.
-    pub fn restore(
-        history: Arc<dyn RevisionSource>,
-        meta: &Bytes,
-        records: impl IntoIterator<Item = Result<(Revision, Bytes), SourceError>>,
-    ) -> Result<Store, RestoreError> {
-        let mut store = Store::new(history);
-        store.decode_meta(meta)?;
-        let mut last = Revision::ZERO;
-        let (mut batch, mut batch_bytes) = (Vec::new(), 0);
-        for item in records {
-            let (revision, bytes) = item?;
-            if revision <= last || revision.main > store.revision || u32::try_from(revision.sub).is_err() {
-                return Err(RestoreError::OutOfOrder(revision));
-            }
-            last = revision;
-            batch_bytes += bytes.len();
-            let event = record::decode(revision, bytes.clone())
-                .map_err(|error| RestoreError::Record { revision, error })?;
-            batch.push((event, bytes));
-            if batch.len() >= RESTORE_BATCH_RECORDS || batch_bytes >= RESTORE_BATCH_BYTES {
-                store.restore_batch(&mut batch)?;
-                batch_bytes = 0;
-            }
-        }
-        store.restore_batch(&mut batch)?;
-        if Bug::RevisionReusedAfterRestart.planted() {
-            store.revision = store.newest_live_revision();
-        }
-        if !Bug::LeaseKeysLostAtRestore.planted() {
-            store.attach_leases()?;
-        }
-        Ok(store)
-    }
-
-    /// Takes a batch of records into the index in key order: neighbours share their leaf, so that the processor's
-    /// caches miss once for several records. The sort is stable, which keeps the revisions of each key ascending.
-    fn restore_batch(&mut self, batch: &mut Vec<(Event, Bytes)>) -> Result<(), RestoreError> {
-        batch.sort_by(|(left, _), (right, _)| left.key_value.key.cmp(&right.key_value.key));
-        for (event, bytes) in batch.drain(..) {
-            self.restore_record(&event, bytes)?;
-        }
-        Ok(())
-    }
-
-    fn restore_record(&mut self, event: &Event, bytes: Bytes) -> Result<(), RestoreError> {
-        let revision = event.revision;
-        let (created, version) = (event.key_value.create_revision, event.key_value.version);
-        // Each version takes a revision of its own.
-        if created > revision.main || version > revision.main - created + 1 {
-            return Err(RestoreError::Contradiction(revision));
-        }
-        let Store { index, cache, .. } = self;
-        let mut follows = true;
-        let before = index.push(&event.key_value.key, |before| {
-            follows = before.is_none_or(|before| continues(before, event));
-            let key_value = &event.key_value;
-            match event.kind {
-                EventKind::Delete => Head::deleted(revision),
-                EventKind::Put => {
-                    Head::live(revision, key_value.create_revision, key_value.version, key_value.lease)
-                        .in_slot(cache.insert_if_room(revision, bytes))
-                }
-            }
-        });
-        if let Some(before) = before {
-            cache.remove(before.slot, before.revision());
-        }
-        if follows { Ok(()) } else { Err(RestoreError::Contradiction(revision)) }
-    }
-
-    /// Hangs the live keys on their leases again, which the records name.
-    fn attach_leases(&mut self) -> Result<(), RestoreError> {
-        let Store { index, leases, .. } = self;
-        let mut contradiction = None;
-        index.walk(&KeyRange::all(), |key, entry| {
-            let head = entry.head();
-            if head.lease == 0 {
-                return;
-            }
-            if leases.exists(head.lease) {
-                leases.move_key(key, 0, head.lease);
-            } else {
-                contradiction = Some(head.revision());
-            }
-        });
-        contradiction.map_or(Ok(()), |revision| Err(RestoreError::Contradiction(revision)))
-    }
-}
-
-/// Whether a record can be the next one of a key.
-fn continues(before: &Head, event: &Event) -> bool {
-    let key_value = &event.key_value;
-    match (event.kind, before.is_live()) {
-        (EventKind::Put, true) => {
-            key_value.create_revision == before.created && key_value.version == before.version + 1
-        }
-        (EventKind::Put, false) => key_value.create_revision == event.revision.main && key_value.version == 1,
-        (EventKind::Delete, is_live) => is_live,
     }
 }

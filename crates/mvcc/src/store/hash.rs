@@ -113,7 +113,7 @@ impl HashWalk {
                 return Ok(ControlFlow::Break(Some(revision)));
             }
             left -= 1;
-            self.add(store, revision, record)?;
+            self.add(store, revision, &record)?;
             Ok(ControlFlow::Continue(()))
         })?;
         if let ControlFlow::Break(Some(next)) = flow {
@@ -131,7 +131,7 @@ impl HashWalk {
         }))
     }
 
-    fn add(&mut self, store: &Store, revision: Revision, record: Bytes) -> Result<(), Error> {
+    fn add(&mut self, store: &Store, revision: Revision, record: &Bytes) -> Result<(), Error> {
         let event = range::decode(revision, record)?;
         let is_delete = event.kind == EventKind::Delete;
         let entry = store.index.get(&event.key_value.key);

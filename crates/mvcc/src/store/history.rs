@@ -43,7 +43,7 @@ impl Gathering<'_> {
     }
 
     /// Takes the next record, or breaks with the revision that the next call begins at.
-    fn add(&mut self, revision: Revision, record: Bytes) -> Result<ControlFlow<i64>, Error> {
+    fn add(&mut self, revision: Revision, record: &Bytes) -> Result<ControlFlow<i64>, Error> {
         assert!(revision.main >= self.main, "history is read in its order");
         if Bug::WatchSplitsRevision.planted() && self.is_full() {
             return Ok(ControlFlow::Break(self.main + 1));
@@ -88,7 +88,7 @@ impl Store {
         let mut next_revision = end;
         if !range.is_empty() && from_revision <= self.revision {
             let flow = self.each_record(Revision::new(from_revision, 0), |revision, record| {
-                gathering.add(revision, record)
+                gathering.add(revision, &record)
             })?;
             if let ControlFlow::Break(next) = flow {
                 next_revision = next;

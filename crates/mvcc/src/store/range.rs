@@ -185,7 +185,7 @@ impl Store {
                 .get(revision)?
                 .ok_or_else(|| SourceError::new(format!("record {revision} of the index is missing")))?,
         };
-        decode(revision, record)
+        decode(revision, &record)
     }
 
     /// Whether a condition of a transaction holds now.
@@ -209,7 +209,7 @@ impl Store {
 }
 
 /// A record as an event; one that cannot be read is damage.
-pub(super) fn decode(revision: Revision, record: Bytes) -> Result<Event, Error> {
+pub(super) fn decode(revision: Revision, record: &Bytes) -> Result<Event, Error> {
     record::decode(revision, record)
         .map_err(|error| Error::Storage(SourceError::new(format!("record {revision}: {error}"))))
 }

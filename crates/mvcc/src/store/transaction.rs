@@ -184,7 +184,7 @@ impl Transaction<'_> {
             leases.move_key(key, before.map_or(0, |head| head.lease), lease);
         }
         pending.push(revision, record.clone());
-        let event = range::decode(revision, record).expect("a record just written can be read");
+        let event = range::decode(revision, &record).expect("a record just written can be read");
         self.undo.push((event.key_value.key.clone(), before));
         self.events.push(event);
     }

@@ -51,9 +51,17 @@ impl Engine {
     pub fn restore(self: &Arc<Engine>) -> Store {
         let contents = self.contents.lock().unwrap().clone();
         let Some(meta) = contents.meta else { return Store::new(self.clone()) };
-        let records =
-            contents.records.into_iter().map(|(key, record)| Ok((Revision::from_key(&key).unwrap(), record)));
-        Store::restore(self.clone(), &meta, records).unwrap()
+        let records: Vec<(Revision, Bytes)> = contents
+            .records
+            .into_iter()
+            .map(|(key, record)| (Revision::from_key(&key).unwrap(), record))
+            .collect();
+        let mut store = Store::restore(self.clone(), &meta, records.iter().cloned().map(Ok)).unwrap();
+        // Half of them, so that reads find some in the cache and some in the engine.
+        for (revision, record) in records.into_iter().step_by(2) {
+            store.warm(revision, record);
+        }
+        store
     }
 
     fn check(&self) -> Result<(), SourceError> {

@@ -1,5 +1,6 @@
 //! The log's thread and the state machine on a real directory, without core and peer.
 
+use bytes::Bytes;
 use duet_mvcc::{EventLimits, KeyRange, PutRequest, RangeRequest};
 use duet_protocol::{ApplianceId, ClusterId, Conf, DiskId, Epoch, OwnState};
 use duet_storage::{LogOptions, Parts, RealDisk, RecoverOptions};

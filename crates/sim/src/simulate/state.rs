@@ -52,7 +52,12 @@ fn load(state: &StateStore) -> Result<Store, Failure> {
     let Some(meta) = state.meta() else { return Ok(Store::new(history)) };
     let (_, Rows { rows, .. }) = copy(state)?;
     let rows = rows.into_iter().map(|(key, value)| Ok((revision_of(&key)?, value)));
-    Store::restore(history, &meta, rows).map_err(words)
+    let rows: Vec<(Revision, Bytes)> = rows.collect::<Result<_, SourceError>>().map_err(words)?;
+    let mut store = Store::restore(history, &meta, rows.iter().cloned().map(Ok)).map_err(words)?;
+    for (revision, record) in rows {
+        store.warm(revision, record);
+    }
+    Ok(store)
 }
 
 fn revision_of(key: &[u8]) -> Result<Revision, SourceError> {

@@ -68,20 +68,43 @@ impl StateSnapshot {
     /// # Errors
     /// See [`StateError`]. At the end also when not all of the rows were there that were written.
     pub fn next_chunk(&mut self, max_bytes: usize) -> Result<Vec<(Bytes, Bytes)>, StateError> {
-        let chunk =
-            guarded(|| self.read_chunk(max_bytes)).map_err(|error| StateError::of_engine("read", error))?;
-        if let Some((key, _)) = chunk.last() {
-            assert!(self.after.as_ref().is_none_or(|after| after < key), "keys rise");
-            self.after = Some(key.clone());
-        } else if self.tally != self.facts.tally && !Bug::TallyIgnored.planted() {
-            return Err(StateError::Damaged { reason: "rows are missing, or came back" });
-        }
+        let mut chunk = Vec::new();
+        self.visit_chunk(max_bytes, |key, value| {
+            chunk.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+        })?;
         Ok(chunk)
     }
 
-    fn read_chunk(&mut self, max_bytes: usize) -> EngineResult<Vec<(Bytes, Bytes)>> {
+    /// As [`Self::next_chunk`], without a copy: shows key and value of each row. `false` at the end.
+    ///
+    /// # Errors
+    /// The same. Rows shown before an error are not the state.
+    pub fn visit_chunk(
+        &mut self,
+        max_bytes: usize,
+        visit: impl FnMut(&[u8], &[u8]),
+    ) -> Result<bool, StateError> {
+        let last = guarded(|| self.read_chunk(max_bytes, visit));
+        let last = last.map_err(|error| StateError::of_engine("read", error))?;
+        if let Some(key) = last {
+            assert!(self.after.as_ref().is_none_or(|after| *after < key), "keys rise");
+            self.after = Some(key);
+            return Ok(true);
+        }
+        if self.tally != self.facts.tally && !Bug::TallyIgnored.planted() {
+            return Err(StateError::Damaged { reason: "rows are missing, or came back" });
+        }
+        Ok(false)
+    }
+
+    /// The last key shown.
+    fn read_chunk(
+        &mut self,
+        max_bytes: usize,
+        mut visit: impl FnMut(&[u8], &[u8]),
+    ) -> EngineResult<Option<Bytes>> {
         let from = self.after.as_deref().unwrap_or_default();
-        let mut chunk = Vec::new();
+        let mut last = None;
         let mut bytes = 0;
         let mut tally = self.tally;
         let lost = if Bug::CopyLosesRow.planted() && self.after.is_some() { 2 } else { 0 };
@@ -93,13 +116,14 @@ impl StateSnapshot {
             let value = unseal(key.value(), stored.value())?;
             tally.add(stored.value());
             bytes += key.value().len() + value.len();
-            chunk.push((Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value)));
+            visit(key.value(), value);
+            last = Some(key);
             if bytes >= max_bytes {
                 break;
             }
         }
         self.tally = tally;
-        Ok(chunk)
+        Ok(last.map(|key| Bytes::copy_from_slice(key.value())))
     }
 }
 
