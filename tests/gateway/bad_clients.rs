@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use duet::bench::proc_stat::resident_bytes;
+use duet::bench::proc_stat::Memory;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -49,7 +49,7 @@ fn a_watch_that_nobody_reads_costs_little() {
             streams.push(stream);
         }
         let pid = pair.process(A).pid();
-        let before = resident_bytes(pid);
+        let before = Memory::of(&[pid]).resident;
         // 40 MB of events for each watch, of a few keys: the store itself stays small.
         let writers = (0..40).map(|writer| {
             let client = pair.client(A).clone();
@@ -62,7 +62,7 @@ fn a_watch_that_nobody_reads_costs_little() {
         for writer in writers.collect::<Vec<_>>() {
             writer.await.unwrap();
         }
-        let after = resident_bytes(pid);
+        let after = Memory::of(&[pid]).resident;
         assert!(after < before + MEMORY_BYTES, "{before} bytes before, {after} after");
         drop(streams);
         still_serves(&pair).await;
@@ -91,7 +91,7 @@ fn who_hangs_up_or_sends_without_end_harms_nobody() {
     run(async {
         let mut pair = Pair::start(Witness::Server).await;
         let pid = pair.process(A).pid();
-        let before = resident_bytes(pid);
+        let before = Memory::of(&[pid]).resident;
         // In the middle of the head, of the body, and with half of the connection closed.
         for sent in [
             "POST /v3/kv/put HT",
@@ -128,7 +128,7 @@ fn who_hangs_up_or_sends_without_end_harms_nobody() {
             }
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let after = resident_bytes(pid);
+        let after = Memory::of(&[pid]).resident;
         assert!(after < before + MEMORY_BYTES, "{before} bytes before, {after} after");
         still_serves(&pair).await;
     });
