@@ -5,3 +5,5 @@
 
 mod command;
 mod compare;
+mod failover;
+mod scale;

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod demo;
 pub mod error;
 pub mod http;
+pub mod line;
 pub mod local;
 pub mod logging;
 pub mod order;

@@ -28,6 +28,7 @@ pub struct Pair {
     launcher: Launcher,
     dir: PathBuf,
     ports: PerAppliance<Ports>,
+    reached: PerAppliance<Reached>,
     witness_port: u16,
     witness: Option<Running>,
     appliances: PerAppliance<Option<Running>>,
@@ -39,37 +40,68 @@ struct Ports {
     peer: u16,
 }
 
+/// The ports through which an appliance and the others reach each other: their own, or those of lines in between.
+#[derive(Clone, Copy, Debug)]
+pub struct Reached {
+    /// Its clients reach it here, and the other appliance when that passes requests on.
+    pub client: u16,
+    /// It reaches the other appliance here.
+    pub peer: u16,
+    /// It reaches the witness here.
+    pub witness: u16,
+}
+
 impl Pair {
     /// Chooses ports and writes `a.toml` and `b.toml` into `dir`; starts nothing.
     pub fn lay_out(launcher: Launcher, dir: &Path) -> Result<Self, Failure> {
         let ports = || -> Result<Ports, Failure> { Ok(Ports { client: free_port()?, peer: free_port()? }) };
+        let (ports, witness) = (PerAppliance { a: ports()?, b: ports()? }, free_port()?);
+        let reached = |own: Ports, peer: Ports| Reached { client: own.client, peer: peer.peer, witness };
         let pair = Self {
             launcher,
             dir: dir.to_owned(),
-            ports: PerAppliance { a: ports()?, b: ports()? },
-            witness_port: free_port()?,
+            ports,
+            reached: PerAppliance { a: reached(ports.a, ports.b), b: reached(ports.b, ports.a) },
+            witness_port: witness,
             witness: None,
             appliances: PerAppliance { a: None, b: None },
         };
         std::fs::create_dir_all(dir).map_err(|error| unusable(dir, &error))?;
-        for appliance in ApplianceId::ALL {
-            let path = pair.config_path(appliance);
-            std::fs::write(&path, pair.config_text(appliance)).map_err(|error| unusable(&path, &error))?;
-        }
+        pair.write_configs()?;
         Ok(pair)
     }
 
+    fn write_configs(&self) -> Result<(), Failure> {
+        for appliance in ApplianceId::ALL {
+            let path = self.config_path(appliance);
+            std::fs::write(&path, self.config_text(appliance)).map_err(|error| unusable(&path, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Where an appliance is reached, and reaches the others.
+    pub fn reached(&self, appliance: ApplianceId) -> Reached {
+        *self.reached.get(appliance)
+    }
+
+    /// Lets them reach each other through lines, from the next starts on.
+    pub fn reach_through(&mut self, reached: PerAppliance<Reached>) -> Result<(), Failure> {
+        self.reached = reached;
+        self.write_configs()
+    }
+
     fn config_text(&self, appliance: ApplianceId) -> String {
-        let (own, peer) = (self.ports.get(appliance), self.ports.get(appliance.peer()));
-        let data = self.dir.join(letter(appliance));
+        let (own, reached) = (self.ports.get(appliance), self.reached.get(appliance));
         format!(
             "cluster = \"{CLUSTER}\"\nappliance = \"{appliance}\"\ndata = {:?}\nclient_listen = \"127.0.0.1:{}\"\n\
-             peer_listen = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\nwitness = \"{}\"\n",
-            data.display().to_string(),
+             client_url = \"http://127.0.0.1:{}\"\npeer_listen = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\n\
+             witness = \"http://127.0.0.1:{}\"\n",
+            self.data_dir(appliance).display().to_string(),
             own.client,
+            reached.client,
             own.peer,
-            peer.peer,
-            self.witness_url()
+            reached.peer,
+            reached.witness
         )
     }
 
@@ -81,6 +113,11 @@ impl Pair {
     /// The configuration file of an appliance.
     pub fn config_path(&self, appliance: ApplianceId) -> PathBuf {
         self.dir.join(format!("{}.toml", letter(appliance)))
+    }
+
+    /// The data of an appliance.
+    pub fn data_dir(&self, appliance: ApplianceId) -> PathBuf {
+        self.dir.join(letter(appliance))
     }
 
     /// Where an appliance serves clients.
@@ -132,20 +169,28 @@ impl Pair {
         }
     }
 
-    /// Starts an appliance and waits until it tells its status.
-    pub async fn start(&mut self, appliance: ApplianceId) -> Result<(), Failure> {
+    /// Starts an appliance and does not wait for it.
+    pub fn launch(&mut self, appliance: ApplianceId) -> Result<(), Failure> {
         let config = self.config_path(appliance).display().to_string();
         let log = format!("{}.log", letter(appliance));
         let program = self.program(&format!("appliance {appliance}"), &log, &["serve", "--config", &config]);
-        let mut running = self.launcher.start(&program)?;
+        *self.appliances.get_mut(appliance) = Some(self.launcher.start(&program)?);
+        Ok(())
+    }
+
+    /// Starts an appliance and waits until it tells its status.
+    pub async fn start(&mut self, appliance: ApplianceId) -> Result<(), Failure> {
+        self.launch(appliance)?;
         let start = Instant::now();
         while ask(&self.client_url(appliance), STATUS_DEADLINE).await.is_err() {
-            if running.ended().is_some() || start.elapsed() > START_LIMIT {
-                return Err(running.failure("did not start"));
+            let ended = self.appliance(appliance).is_none_or(|running| running.ended().is_some());
+            if ended || start.elapsed() > START_LIMIT {
+                let failure = self.failure(appliance, "did not start");
+                self.crash(appliance);
+                return Err(failure);
             }
             tokio::time::sleep(POLL).await;
         }
-        *self.appliances.get_mut(appliance) = Some(running);
         Ok(())
     }
 

@@ -17,7 +17,8 @@ const STATUS_DEADLINE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
 
 const STOP_PATH: &str = "/duet/v1/stop";
-const SWITCHOVER_PATH: &str = "/duet/v1/switchover";
+/// Where an appliance is told to hand over.
+pub const SWITCHOVER_PATH: &str = "/duet/v1/switchover";
 
 /// Runs `duet stop`.
 pub async fn stop(args: &OrderArgs, endpoints: &[String]) -> Result<Exit, Failure> {

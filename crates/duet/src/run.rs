@@ -31,6 +31,8 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Bench(BenchCommand::Put(args)) => block_on(bench::run_load(Operation::Put, &args)),
         Command::Bench(BenchCommand::Get(args)) => block_on(bench::run_load(Operation::Get, &args)),
         Command::Bench(BenchCommand::Compare(args)) => block_on(bench::compare::run(&args)),
+        Command::Bench(BenchCommand::Failover(args)) => block_on(bench::failover::run(&args)),
+        Command::Bench(BenchCommand::Scale(args)) => block_on(bench::scale::run(&args)),
         Command::Version(args) => Ok(version(&args)),
         Command::Warden => {
             process::run_warden(std::io::stdin().lock());

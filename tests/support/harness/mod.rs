@@ -162,12 +162,12 @@ impl Pair {
     pub async fn lay_out_with_lines(witness: Witness) -> Self {
         let mut pair = Self::lay_out(witness).await;
         let lines = async |appliance: ApplianceId| Lines {
-            peer: Proxy::start(pair.ports.get(appliance.peer()).peer.number).await,
+            peer: Proxy::start(pair.ports.get(appliance.peer()).peer.number).await.unwrap(),
             witness: match witness {
-                Witness::Server => Some(Proxy::start(pair.witness_port.number).await),
+                Witness::Server => Some(Proxy::start(pair.witness_port.number).await.unwrap()),
                 Witness::Directory => None,
             },
-            forwarded: Proxy::start(pair.ports.get(appliance).client.number).await,
+            forwarded: Proxy::start(pair.ports.get(appliance).client.number).await.unwrap(),
         };
         let lines = PerAppliance { a: lines(A).await, b: lines(B).await };
         pair.lines = Some(lines);

@@ -17,6 +17,10 @@ pub enum BenchCommand {
     Get(LoadArgs),
     /// Duet beside etcd on this machine: same client, same load, interleaved
     Compare(CompareArgs),
+    /// How long writes pause when an appliance is killed, cut off, stopped ..., and whether a write is lost
+    Failover(FailoverArgs),
+    /// What grows with the data: memory, disk, start, compaction, catching up; and what one more client, watch or lease costs
+    Scale(ScaleArgs),
 }
 
 /// `duet bench put`, `duet bench get`
@@ -103,6 +107,161 @@ pub struct CompareArgs {
     /// What all measurements share.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// `duet bench failover`
+#[derive(Args, Debug, Clone)]
+pub struct FailoverArgs {
+    /// What happens
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "kill,pause,cut,secondary,switchover,soft-stop"
+    )]
+    pub kind: Vec<FailureKind>,
+    /// How often each happens
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = at_least_one)]
+    pub times: usize,
+    /// An etcd of three members beside it: the installed one, or that at PATH
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "etcd")]
+    pub etcd: Option<PathBuf>,
+    /// Writers, each with one request under way at a time [default: 8, for switchover and soft-stop 64]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub writers: Option<usize>,
+    /// Writes a second, whatever the answers
+    #[arg(long, value_name = "OPS", default_value_t = 1_000, value_parser = rate)]
+    pub rate: u64,
+    /// A request without an answer for so long has failed [default: 0.02, for switchover and soft-stop 2]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub patience: Option<Duration>,
+    /// Bytes in a value
+    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    pub value_size: usize,
+    /// What all measurements share.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `duet bench scale`
+#[derive(Args, Debug, Clone)]
+pub struct ScaleArgs {
+    /// Numbers of keys
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "10000,1000000", value_parser = at_least_one)]
+    pub keys: Vec<usize>,
+    /// What to measure, besides filling, memory and disk
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "throughput,compaction,start,rejoin,copy,costs"
+    )]
+    pub parts: Vec<Part>,
+    /// A single etcd beside it: the installed one, or that at PATH
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "etcd")]
+    pub etcd: Option<PathBuf>,
+    /// Bytes in a value
+    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    pub value_size: usize,
+    /// How long each load takes
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub seconds: Duration,
+    /// Writes a second in the foreground of compaction, rejoin and copy
+    #[arg(long, value_name = "OPS", default_value_t = 1_000, value_parser = rate)]
+    pub rate: u64,
+    /// Rest before memory is looked at
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pub settle: Duration,
+    /// (rejoin) How long the secondary is away
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub away: Duration,
+    /// (costs) Clients, each with a connection
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = at_least_one)]
+    pub connections: usize,
+    /// (costs) Watches
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_one)]
+    pub watches: usize,
+    /// (costs) Leases
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = at_least_one)]
+    pub leases: usize,
+    /// What all measurements share.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// What happens to a pair, or to an etcd.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub enum FailureKind {
+    /// The primary's process is killed (SIGKILL)
+    Kill,
+    /// The primary's process stands still (SIGSTOP), and goes on after the promotion
+    Pause,
+    /// The primary is cut off in silence from the other, the witness and its clients (not etcd)
+    Cut,
+    /// The secondary's process is killed
+    Secondary,
+    /// The secondary becomes primary by order (etcd: move-leader)
+    Switchover,
+    /// The primary is stopped softly (SIGTERM)
+    SoftStop,
+}
+
+impl FailureKind {
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Pause => "pause",
+            Self::Cut => "cut",
+            Self::Secondary => "secondary",
+            Self::Switchover => "switchover",
+            Self::SoftStop => "soft-stop",
+        }
+    }
+
+    /// What happens, in words.
+    pub const fn words(self, system: SystemName) -> &'static str {
+        match (self, system) {
+            (Self::Kill, SystemName::Duet) => "primary killed",
+            (Self::Kill, _) => "leader killed",
+            (Self::Pause, SystemName::Duet) => "primary paused",
+            (Self::Pause, _) => "leader paused",
+            (Self::Cut, _) => "primary cut off",
+            (Self::Secondary, SystemName::Duet) => "secondary killed",
+            (Self::Secondary, _) => "follower killed",
+            (Self::Switchover, SystemName::Duet) => "switchover",
+            (Self::Switchover, _) => "move-leader",
+            (Self::SoftStop, SystemName::Duet) => "primary stopped softly",
+            (Self::SoftStop, _) => "leader stopped (SIGTERM)",
+        }
+    }
+
+    /// Whether somebody wants it, and no request should fail.
+    pub const fn is_planned(self) -> bool {
+        matches!(self, Self::Switchover | Self::SoftStop)
+    }
+
+    /// Whether it can be done to a system here.
+    pub const fn happens_to(self, system: SystemName) -> bool {
+        matches!(system, SystemName::Duet) || !matches!(self, Self::Cut)
+    }
+}
+
+/// A part of `duet bench scale`.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// Writes and reads a second
+    Throughput,
+    /// How long a compaction takes, and what writers see of it
+    Compaction,
+    /// From kill -9 of all copies to the first answer
+    Start,
+    /// (pair) The secondary comes back after --away
+    Rejoin,
+    /// (pair) The secondary comes back without its data
+    Copy,
+    /// Memory of a client, a watch, a lease
+    Costs,
 }
 
 /// Where data and results of a measurement go.

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use duet_etcd_api::etcdserverpb::StatusRequest;
 use duet_etcd_api::etcdserverpb::maintenance_client::MaintenanceClient;
+use duet_etcd_api::etcdserverpb::{StatusRequest, StatusResponse};
 use tonic::transport::Endpoint;
 
 use crate::error::{Failure, io_words};
@@ -18,6 +18,8 @@ const STATUS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A running cluster. Dropping it ends it.
 pub struct EtcdCluster {
+    launcher: Launcher,
+    programs: Vec<Program>,
     members: Vec<Running>,
     urls: Vec<String>,
 }
@@ -46,11 +48,13 @@ impl EtcdCluster {
         }
         let peers: Vec<String> =
             ports.iter().enumerate().map(|(i, (_, peer))| format!("m{i}=http://127.0.0.1:{peer}")).collect();
-        let mut cluster = Self { members: Vec::new(), urls: Vec::new() };
+        let launcher = launcher.clone();
+        let mut cluster = Self { launcher, programs: Vec::new(), members: Vec::new(), urls: Vec::new() };
         for (index, (client, peer)) in ports.iter().enumerate() {
             let mut program = member(etcd, dir, index, *client, *peer, &peers.join(","));
             program.args.extend(flags.iter().map(Into::into));
-            cluster.members.push(launcher.start(&program)?);
+            cluster.members.push(cluster.launcher.start(&program)?);
+            cluster.programs.push(program);
             cluster.urls.push(format!("http://127.0.0.1:{client}"));
         }
         let start = Instant::now();
@@ -71,6 +75,42 @@ impl EtcdCluster {
     /// Client addresses of all members.
     pub fn urls(&self) -> &[String] {
         &self.urls
+    }
+
+    /// The process of a member.
+    pub fn member(&mut self, index: usize) -> Option<&mut Running> {
+        self.members.get_mut(index)
+    }
+
+    /// Starts a member again, with its data; does not wait for it.
+    pub fn restart(&mut self, index: usize) -> Result<(), Failure> {
+        self.members[index] = self.launcher.start(&self.programs[index])?;
+        Ok(())
+    }
+
+    /// The number of the member that leads.
+    pub async fn leader_index(&self) -> Result<usize, Failure> {
+        let leader = leader(&self.urls).await;
+        let index = leader.and_then(|leader| self.urls.iter().position(|url| *url == leader));
+        index.ok_or_else(|| Failure::new("etcd has no leader", "see the logs with --dir DIR"))
+    }
+
+    /// The identity of a member.
+    pub async fn id(&self, index: usize) -> Result<u64, Failure> {
+        let id = status(&self.urls[index]).await.and_then(|status| Some(status.header?.member_id));
+        id.ok_or_else(|| Failure::new(format!("member {index} of etcd does not answer"), "see --dir DIR"))
+    }
+
+    /// Whether all members are there, follow one leader, and have applied the same.
+    pub async fn is_whole(&self) -> bool {
+        let mut seen = Vec::new();
+        for url in &self.urls {
+            match status(url).await {
+                Some(status) if status.leader != 0 => seen.push((status.leader, status.raft_applied_index)),
+                _ => return false,
+            }
+        }
+        seen.windows(2).all(|pair| pair[0] == pair[1])
     }
 
     /// Process ids of all members.
@@ -117,16 +157,21 @@ pub async fn leader(urls: &[String]) -> Option<String> {
     None
 }
 
-async fn leads(url: &str) -> Option<bool> {
+async fn status(url: &str) -> Option<StatusResponse> {
     let endpoint = Endpoint::from_shared(url.to_owned()).ok()?.timeout(STATUS_DEADLINE);
     let channel = endpoint.connect_timeout(STATUS_DEADLINE).connect().await.ok()?;
-    let answer = MaintenanceClient::new(channel).status(StatusRequest {}).await.ok()?.into_inner();
+    Some(MaintenanceClient::new(channel).status(StatusRequest {}).await.ok()?.into_inner())
+}
+
+async fn leads(url: &str) -> Option<bool> {
+    let answer = status(url).await?;
     let member = answer.header?.member_id;
     Some(answer.leader != 0 && answer.leader == member)
 }
 
 /// What helps without an etcd.
-const REMEDY: &str = "give --etcd PATH, or do without: --systems duet";
+const REMEDY: &str =
+    "give --etcd PATH; to do without: --systems duet (compare), leave --etcd out (failover, scale)";
 
 /// "3.4.23", as the program itself says.
 pub fn version(etcd: &Path) -> Result<String, Failure> {

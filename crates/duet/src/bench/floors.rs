@@ -17,6 +17,8 @@ use crate::error::{Failure, io_words};
 const BLOCK: usize = 4096;
 /// Blocks written beforehand: fdatasync of a written block need not allocate or grow anything.
 const BLOCKS: u64 = 256;
+/// Enough to be more than the disk's own memory hides, little enough for a moment.
+const SEQUENTIAL_MIB: u32 = 256;
 /// Enough for a p99.
 const PROBES: u64 = 400;
 /// Probes are spaced like requests from idle: back to back, a round trip finds its partner still awake.
@@ -39,6 +41,28 @@ pub fn probe(dir: &Path) -> Result<Floors, Failure> {
     let round_trip = round_trips()
         .map_err(|error| Failure::new(format!("loopback: {}", io_words(&error)), "try again"))?;
     Ok(Floors { fsync_ms: fsync.latency(), round_trip_ms: round_trip.latency() })
+}
+
+/// What the disk below `dir` takes when it is written in order, in MiB/s.
+pub fn sequential(dir: &Path) -> Result<f64, Failure> {
+    let path = dir.join("sequential.probe");
+    let written = write_in_order(&path);
+    std::fs::remove_file(&path).ok();
+    let seconds = written.map_err(|error| {
+        Failure::new(format!("{}: {}", dir.display(), io_words(&error)), "give another --dir DIR")
+    })?;
+    Ok(f64::from(SEQUENTIAL_MIB) / seconds.as_secs_f64().max(1e-9))
+}
+
+fn write_in_order(path: &Path) -> std::io::Result<Duration> {
+    let mut file = std::fs::File::create(path)?;
+    let piece = vec![0x5a_u8; 1 << 20];
+    let start = Instant::now();
+    for _ in 0..SEQUENTIAL_MIB {
+        file.write_all(&piece)?;
+    }
+    file.sync_all()?;
+    Ok(start.elapsed())
 }
 
 fn fsyncs(path: &Path) -> std::io::Result<Recorder> {

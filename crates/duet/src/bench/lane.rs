@@ -40,15 +40,21 @@ pub enum Rpc {
     Watch,
     /// Grants a lease.
     LeaseGrant,
+    /// Forgets history.
+    Compact,
+    /// Another member of etcd is to lead.
+    MoveLeader,
 }
 
 impl Rpc {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 7] = [
         (Self::Put, "etcdserverpb.KV/Put"),
         (Self::Range, "etcdserverpb.KV/Range"),
         (Self::Txn, "etcdserverpb.KV/Txn"),
         (Self::Watch, "etcdserverpb.Watch/Watch"),
         (Self::LeaseGrant, "etcdserverpb.Lease/LeaseGrant"),
+        (Self::Compact, "etcdserverpb.KV/Compact"),
+        (Self::MoveLeader, "etcdserverpb.Maintenance/MoveLeader"),
     ];
 }
 

@@ -218,6 +218,15 @@ pub fn median(numbers: &[f64]) -> f64 {
     }
 }
 
+/// The number below which a part of some numbers lies (0: the least, 1: the most): the nearest that is there. Zero for none.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)] // a place among a few
+pub fn percentile(numbers: &[f64], part: f64) -> f64 {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let place = (sorted.len() as f64 * part.clamp(0.0, 1.0)).ceil() as usize;
+    sorted.get(place.saturating_sub(1)).copied().unwrap_or(0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,6 +272,16 @@ mod tests {
         recorder.success(Duration::ZERO, Instant::now());
         recorder.success(Duration::from_secs(1_000_000), Instant::now());
         assert_eq!(recorder.successes(), 2);
+    }
+
+    #[test]
+    fn percentiles_of_few_numbers_are_among_them() {
+        let numbers: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        for (part, wanted) in [(0.0, 1.0), (0.5, 100.0), (0.99, 198.0), (1.0, 200.0)] {
+            assert!((percentile(&numbers, part) - wanted).abs() < 1e-9, "{part}");
+        }
+        assert!((percentile(&[7.0], 0.99) - 7.0).abs() < 1e-9);
+        assert!(percentile(&[], 0.5).abs() < 1e-9);
     }
 
     #[test]

@@ -16,6 +16,8 @@ use super::lane::{Caller, Rpc};
 pub const VALUE_PLACES: usize = 4096;
 /// Keys in one range.
 const RANGE_KEYS: usize = 1_000;
+/// Bytes in a key, for fewer than a billion of them.
+pub const KEY_BYTES: usize = 20;
 /// The end of all keys: `/` and the character behind it.
 const KEYS_END: &[u8] = b"duet-bench0";
 /// One operation of so many is a write in a mixed load.
@@ -158,7 +160,7 @@ mod tests {
         let workload = Workload::new(Operation::Range, 2_000, 16);
         let all: Vec<Bytes> = (0..2_000).map(|index| workload.key(index)).collect();
         assert!(all.is_sorted() && all.iter().all(|key| key.as_ref() < KEYS_END));
-        assert_eq!(workload.pair_bytes(), all[0].len() + 16);
+        assert_eq!(workload.pair_bytes(), KEY_BYTES + 16);
     }
 
     #[test]
