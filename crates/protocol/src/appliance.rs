@@ -264,6 +264,9 @@ impl Appliance {
                     primary.rewound = self.now; // answers from before the copy do not ask for another
                 }
             }
+            Input::Announce => {
+                self.act(Action::Heartbeat, fx);
+            }
             Input::Shutdown => self.begin_leaving(true),
             Input::Switchover => self.begin_leaving(false),
         }

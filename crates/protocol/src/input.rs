@@ -57,6 +57,9 @@ pub enum Input {
     SnapshotInstalled(Position),
     /// The copy being sent to the peer has ended, well or not.
     SnapshotSendEnded,
+    /// Somebody waits at the peer until it has applied what is committed here: it is to hear of it before the next heartbeat
+    /// is due. Harmless at any time.
+    Announce,
     /// Begin a soft shutdown (SIGTERM, `duet stop`).
     Shutdown,
     /// Hand over to the peer and go on as its secondary.

@@ -88,6 +88,9 @@ impl Driver {
             if !gathered.writes.is_empty() {
                 self.propose(gathered.writes, &mut effects)?;
             }
+            if gathered.announce {
+                self.step(Input::Announce, &mut effects)?;
+            }
             if clock::now() >= self.core.next_deadline() {
                 self.step(Input::Tick, &mut effects)?;
             }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use duet_mvcc::{Actor, Applied, Command, Store};
-use duet_protocol::{ApplianceId, ClusterId, DiskId, Epoch, Input, Instant, ReadPermit, RoleName};
+use duet_protocol::{ApplianceId, ClusterId, DiskId, Epoch, Input, Instant, Lsn, ReadPermit, RoleName};
 use duet_serving::AppliedBatch;
 use parking_lot::RwLock;
 use tokio::sync::{oneshot, watch};
@@ -16,6 +16,7 @@ use crate::clock;
 use crate::error::{NotPrimary, WriteError};
 use crate::inbox::{Inbox, PendingWrite};
 use crate::metrics::Metrics;
+use crate::progress::Progress;
 use crate::space::Space;
 use crate::state::Machine;
 use crate::status_report::StatusReport;
@@ -38,6 +39,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: Arc<Metrics>,
     /// Whether the store's users are on, for those who need not wait for its lock.
     pub(crate) users_are_on: Arc<AtomicBool>,
+    pub(crate) progress: Arc<Progress>,
     pub(crate) space: Arc<Space>,
     /// Weak: whoever holds a handle must not keep the data directory locked.
     pub(crate) machine: Weak<Machine>,
@@ -168,6 +170,21 @@ impl Handle {
         &self.inner.store
     }
 
+    /// Up to where the state is applied, for an answer to somebody at the peer who wants to find it there: the peer is
+    /// told at once that it is committed.
+    pub(crate) fn announce(&self) -> Lsn {
+        let applied = self.inner.progress.applied();
+        if self.inner.progress.is_news(applied) {
+            self.inner.inbox.announce();
+        }
+        applied
+    }
+
+    /// Returns once the state is applied up to there.
+    pub(crate) async fn until_applied(&self, lsn: Lsn) {
+        self.inner.progress.until(lsn).await;
+    }
+
     /// How much the state takes, and may take.
     pub(crate) fn space(&self) -> &Space {
         &self.inner.space
@@ -223,6 +240,7 @@ impl Handle {
             waiters: Arc::default(),
             metrics: Arc::default(),
             users_are_on: Arc::default(),
+            progress: Arc::default(),
             space: Arc::default(),
             machine: Weak::new(),
         };

@@ -48,6 +48,8 @@ pub(crate) struct Gathered {
     pub(crate) inputs: Vec<Input>,
     pub(crate) writes: Vec<PendingWrite>,
     pub(crate) status: Vec<oneshot::Sender<StatusReport>>,
+    /// Somebody at the peer waits for what is committed here.
+    pub(crate) announce: bool,
 }
 
 #[derive(Default)]
@@ -62,6 +64,7 @@ struct Waiting {
     writes: Vec<PendingWrite>,
     write_bytes: usize,
     status: Vec<oneshot::Sender<StatusReport>>,
+    announce: bool,
     closed: bool,
 }
 
@@ -82,6 +85,7 @@ impl Waiting {
             && self.messages.is_empty()
             && (self.writes.is_empty() || !may_propose)
             && self.status.is_empty()
+            && !self.announce
     }
 }
 
@@ -165,6 +169,12 @@ impl Inbox {
         }
     }
 
+    /// The peer is to hear soon what is committed.
+    pub(crate) fn announce(&self) {
+        self.waiting.lock().announce = true;
+        self.driver.notify_one();
+    }
+
     /// Waits until something is there or `timeout` is over, then takes all of it (of the writes: one proposal).
     /// With `may_propose` false the writes stay where they are.
     pub(crate) fn take(&self, timeout: Duration, may_propose: bool) -> Gathered {
@@ -179,7 +189,8 @@ impl Inbox {
         let inputs = std::mem::take(&mut waiting.events);
         let status = std::mem::take(&mut waiting.status);
         let writes = if may_propose { take_proposal(&mut waiting) } else { Vec::new() };
-        Gathered { inputs, writes, status }
+        let announce = std::mem::take(&mut waiting.announce);
+        Gathered { inputs, writes, status, announce }
     }
 
     /// The driver has ended: whatever waits was never appended, and nothing more is taken.

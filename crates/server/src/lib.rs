@@ -25,6 +25,7 @@ mod init;
 mod log_writer;
 mod metrics;
 mod peer;
+mod progress;
 mod publisher;
 mod run;
 mod space;

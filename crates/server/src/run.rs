@@ -336,6 +336,7 @@ impl Room {
             waiters: machine.waiters.clone(),
             metrics: machine.metrics.clone(),
             users_are_on: machine.users_are_on.clone(),
+            progress: machine.progress.clone(),
         };
         let (link, copies) = (Arc::new(link), Arc::new(copies));
         Ok(Self { config, name, register, parts, inner, fate, tail, machine, link, copies, board, data })

@@ -26,6 +26,7 @@ use crate::fatal::Fate;
 use crate::handle::{EventSinkCell, PermitCell};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
+use crate::progress::Progress;
 use crate::space::Space;
 use crate::tail::Tail;
 use crate::waiters::Waiters;
@@ -96,6 +97,7 @@ pub(crate) struct Machine {
     /// The same of whether its users are on.
     pub(crate) users_are_on: Arc<AtomicBool>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) progress: Arc<Progress>,
     space: Arc<Space>,
     permit: Arc<PermitCell>,
     inbox: Arc<Inbox>,
@@ -150,6 +152,8 @@ impl Machine {
         let applied = state.applied();
         let revision = Arc::new(AtomicI64::new(store.revision()));
         let users_are_on = Arc::new(AtomicBool::new(store.auth().is_enabled()));
+        let progress = Arc::new(Progress::default());
+        progress.reached(applied.lsn);
         Ok(Self {
             store: Arc::new(RwLock::new(store)),
             waiters: Arc::default(),
@@ -157,6 +161,7 @@ impl Machine {
             revision,
             metrics: Arc::default(),
             users_are_on,
+            progress,
             space,
             permit,
             inbox,
@@ -259,6 +264,7 @@ impl Machine {
             *applied = last.position();
         }
         let lsn = applied.lsn;
+        self.progress.reached(lsn);
         // Before the lock goes: no checkpoint of this may be reported earlier.
         self.inbox.event(Input::Applied(lsn));
         drop(applied);
@@ -444,6 +450,7 @@ impl Machine {
         }
         self.revision.store(revision, Ordering::SeqCst);
         *applied = position;
+        self.progress.reached(position.lsn);
         // Their entries will never be applied one by one here.
         self.waiters.abandon(Lsn::ZERO);
         // Before the locks go: nothing that comes after the copy may be reported earlier.

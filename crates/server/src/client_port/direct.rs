@@ -59,6 +59,11 @@ impl Call {
         plain.then_some(call)
     }
 
+    /// Whether it may leave something behind.
+    const fn may_write(self) -> bool {
+        !matches!(self, Call::Range)
+    }
+
     /// Where it is counted.
     const fn place(self) -> MethodPlace {
         match self {
@@ -99,7 +104,7 @@ impl Call {
             }
         };
         if forwarded {
-            gate::mark_answered(response.headers_mut());
+            gate::mark_answered(kv.api(), self.may_write(), response.headers_mut());
         }
         Ok(response)
     }

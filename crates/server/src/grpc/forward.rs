@@ -10,9 +10,11 @@ use std::future::Future;
 use std::time::Duration;
 
 use duet_mvcc::{Alarm, AlarmKind, Applied, Command, Error, Store};
+use duet_protocol::Lsn;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep_until, timeout_at};
+use tokio::time::{sleep_until, timeout, timeout_at};
+use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{ConnectError, Response, Status};
 
@@ -23,8 +25,13 @@ use super::{Api, PRIMARY_POLL};
 use crate::error::{NotPrimary, WriteError};
 use crate::handle::View;
 
-/// Set on every answer to a forwarded call: tells an answer of the other appliance from a failure of the transport.
+/// Set on every answer to a forwarded call: tells an answer of the other appliance from a failure of the transport. Its
+/// value is the LSN up to which that one has applied the log, for a call that may have written.
 pub const ANSWERED: &str = "duet-answered";
+
+/// How long the answer to a write is held back until it is applied here too. While the two are connected and in sync that
+/// takes a message; who is further behind, or cut off, is not worth more: the write is carried out.
+pub const APPLIED_HERE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Calls that may be under way to the primary at once; more wait for their turn. Bounds memory, far above what a pair
 /// serves at once.
@@ -95,7 +102,7 @@ struct NotSent;
 /// How a forwarded call came out.
 enum Forwarded<T> {
     /// The primary carried it out.
-    Done(T),
+    Done(Response<T>),
     /// The primary refused it.
     Refused(Status),
     /// It certainly had no effect and never will: may be tried again.
@@ -143,13 +150,28 @@ impl Api {
             if let Some(url) = url {
                 // Boxed: the way to the other appliance is rare here and would make every call's future several times as large.
                 match Box::pin(self.forward(call, &url, &there)).await? {
-                    Forwarded::Done(answer) => return Ok(Written::There(answer)),
+                    Forwarded::Done(answer) => {
+                        self.applied_here(call, answer.metadata()).await;
+                        return Ok(Written::There(answer.into_inner()));
+                    }
                     Forwarded::Refused(status) => return Err(status),
                     Forwarded::NoEffect => {}
                     Forwarded::Unknown => return Err(TIMEOUT_LEADER_FAILED.into()),
                 }
             }
             wait_for_change(call, &mut view).await?;
+        }
+    }
+
+    /// As in etcd, who writes through an appliance finds the write there, whatever it asks next: the answer waits until it
+    /// is applied here.
+    async fn applied_here(&self, call: &Call, answer: &MetadataMap) {
+        let lsn = answer.get(ANSWERED).and_then(|lsn| lsn.to_str().ok()).and_then(|lsn| lsn.parse().ok());
+        let limit = call.left().min(APPLIED_HERE_LIMIT);
+        if let Some(lsn) = lsn
+            && timeout(limit, self.handle().until_applied(Lsn(lsn))).await.is_err()
+        {
+            tracing::debug!(lsn, "a write that was passed on is not yet applied here");
         }
     }
 
@@ -236,7 +258,7 @@ impl Api {
                     () = Box::pin(until_primary_is_not(&url, view.clone())) => Forwarded::NoEffect,
                 };
                 match outcome {
-                    Forwarded::Done(answer) => return Ok(ReadAt::There(answer)),
+                    Forwarded::Done(answer) => return Ok(ReadAt::There(answer.into_inner())),
                     Forwarded::Refused(status) => return Err(status),
                     Forwarded::NoEffect | Forwarded::Unknown => {}
                 }
@@ -266,7 +288,7 @@ impl Api {
             return Err(call.timed_out());
         };
         let status = match answer {
-            Ok(answer) => return Ok(Forwarded::Done(answer.into_inner())),
+            Ok(answer) => return Ok(Forwarded::Done(answer)),
             Err(status) => status,
         };
         if is_not_appended(&status) {

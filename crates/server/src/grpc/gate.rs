@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::{Buf, Bytes};
+use duet_protocol::Lsn;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tonic::{Code, Status};
 
@@ -93,7 +94,7 @@ pub async fn gate(State(api): State<Api>, request: Request, next: Next) -> Respo
         response = counted.follow(response);
     }
     if forwarded {
-        mark_answered(response.headers_mut());
+        mark_answered(&api, true, response.headers_mut());
     }
     response
 }
@@ -111,9 +112,11 @@ pub fn is_forwarded(headers: &HeaderMap) -> bool {
     headers.contains_key(FORWARDED)
 }
 
-/// Tells the appliance that passed a call on that this is an answer, not a failure on the way.
-pub fn mark_answered(headers: &mut HeaderMap) {
-    headers.insert(ANSWERED, HeaderValue::from_static("1"));
+/// Tells the appliance that passed a call on that this is an answer, not a failure on the way, and up to where it has to
+/// have applied the log to know of whatever the call did, if that may be anything.
+pub fn mark_answered(api: &Api, may_write: bool, headers: &mut HeaderMap) {
+    let lsn = if may_write { api.handle().announce() } else { Lsn::ZERO };
+    headers.insert(ANSWERED, HeaderValue::from(lsn.0));
 }
 
 /// gRPC-Go's answers to a method or a service that it does not have.

@@ -90,6 +90,7 @@ impl Machine {
             waiters: Arc::default(),
             metrics: Arc::default(),
             users_are_on: Arc::default(),
+            progress: Arc::default(),
             space: Arc::new(Space::new(Some(QUOTA_BYTES))),
             machine: Weak::new(),
         };

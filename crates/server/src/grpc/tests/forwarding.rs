@@ -1,6 +1,9 @@
 //! Where a request is carried out while roles change, and what its caller is told.
 
+use duet_protocol::Lsn;
+
 use super::*;
+use crate::grpc::forward::APPLIED_HERE_LIMIT;
 
 #[tokio::test]
 async fn a_secondary_forwards_to_the_primary() {
@@ -111,4 +114,29 @@ async fn a_stopping_appliance_ends_streams_and_answers_what_is_under_way() {
     let status = watching.end().await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "etcdserver: server stopped"));
     tokio::time::timeout(PATIENCE, &mut machine.port).await.unwrap().unwrap();
+}
+
+/// The machine rooms here have no log: the test says how far it is applied.
+#[tokio::test]
+async fn a_write_through_the_secondary_waits_until_it_is_applied_there_but_not_for_ever() {
+    let primary = Machine::primary().await;
+    let secondary = Machine::start(ApplianceId::B, ClientPortOptions::default()).await;
+    secondary.follow(Some(&primary));
+    let mut kv = secondary.kv().await;
+    primary.handle.inner.progress.reached(Lsn(7));
+    for applied in [0, 6] {
+        secondary.handle.inner.progress.reached(Lsn(applied));
+        let began = tokio::time::Instant::now();
+        put(&mut kv, "k", "v").await;
+        assert!(began.elapsed() >= APPLIED_HERE_LIMIT, "at {applied}");
+    }
+    let mut second = secondary.kv().await;
+    let waiting = tokio::spawn(async move { put(&mut second, "k", "v").await });
+    let progress = secondary.handle.inner.progress.clone();
+    while progress.waiting() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    progress.reached(Lsn(7));
+    waiting.await.unwrap();
+    assert_eq!(progress.waiting(), 0);
 }
