@@ -4,6 +4,7 @@
 //! is allowed.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use duet_protocol::{ApplianceId, limits};
@@ -16,6 +17,8 @@ use crate::space::DEFAULT_QUOTA_BYTES;
 
 /// Longest client URL, in bytes: it is told to the peer with every greeting.
 const CLIENT_URL_BYTES: usize = 1024;
+
+const MEBIBYTE: NonZeroU64 = NonZeroU64::new(1 << 20).unwrap();
 
 /// A checked configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +41,8 @@ pub struct Config {
     pub witness: WitnessUrl,
     /// Entries of the log kept for a peer that was away for a short time; one that was away for longer gets a whole copy.
     pub retain_entries: u64,
+    /// Bytes a second that a whole copy to the peer may take; `None`: as many as there are.
+    pub copy_rate: Option<NonZeroU64>,
     /// How users log in.
     pub auth: AuthOptions,
     /// Bytes that the state may take, see `space`; `None`: as many as there are.
@@ -103,6 +108,8 @@ pub struct Settings {
     pub witness: Option<String>,
     /// See [`Config::retain_entries`]; by default [`duet_protocol::limits::RETAIN_ENTRIES`].
     pub retain_entries: Option<u64>,
+    /// See [`Config::copy_rate`], in mebibytes.
+    pub copy_mib_per_second: Option<u64>,
     /// etcd's `--auth-token`: see [`TokenKind::parse`].
     pub auth_token: Option<String>,
     /// etcd's `--auth-token-ttl`, in seconds: see [`AuthOptions::token_ttl`].
@@ -223,6 +230,7 @@ impl Settings {
             peer: self.peer.or(file.peer),
             witness: self.witness.or(file.witness),
             retain_entries: self.retain_entries.or(file.retain_entries),
+            copy_mib_per_second: self.copy_mib_per_second.or(file.copy_mib_per_second),
             auth_token: self.auth_token.or(file.auth_token),
             auth_token_ttl: self.auth_token_ttl.or(file.auth_token_ttl),
             bcrypt_cost: self.bcrypt_cost.or(file.bcrypt_cost),
@@ -307,6 +315,7 @@ impl Settings {
             ));
         }
         let retain_entries = self.retain_entries.unwrap_or(limits::RETAIN_ENTRIES);
+        let copy_rate = self.copy_rate()?;
         let auth = self.auth()?;
         let quota_bytes = match self.quota_backend_bytes.unwrap_or_default() {
             0 => Some(DEFAULT_QUOTA_BYTES),
@@ -323,10 +332,18 @@ impl Settings {
             peer,
             witness,
             retain_entries,
+            copy_rate,
             auth,
             quota_bytes,
             limits,
         })
+    }
+
+    fn copy_rate(&self) -> Result<Option<NonZeroU64>, ConfigError> {
+        let Some(mebibytes) = self.copy_mib_per_second else { return Ok(None) };
+        let rate = NonZeroU64::new(mebibytes).and_then(|rate| rate.checked_mul(MEBIBYTE));
+        let allowed = "use a number of MiB from 1, or leave it out for no limit";
+        rate.map(Some).ok_or_else(|| self.bad("copy_mib_per_second", &mebibytes.to_string(), allowed))
     }
 
     fn limits(&self) -> Result<ClientLimits, ConfigError> {
@@ -409,7 +426,7 @@ impl Settings {
 /// Nothing, unless the message is about an unknown field without the list of known ones.
 fn allowed_fields(message: &str) -> &'static str {
     if message.contains("unknown field") && !message.contains("expected") {
-        "; known are cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness, retain_entries, auth_token, auth_token_ttl, bcrypt_cost, quota_backend_bytes, max_request_bytes, max_txn_ops, \
+        "; known are cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness, retain_entries, copy_mib_per_second, auth_token, auth_token_ttl, bcrypt_cost, quota_backend_bytes, max_request_bytes, max_txn_ops, \
          max_concurrent_streams, grpc_keepalive_interval, grpc_keepalive_timeout, auto_compaction_mode, \
          auto_compaction_retention"
     } else {
@@ -474,6 +491,17 @@ witness = "http://127.0.0.1:7900"
         assert_eq!(quota("quota_backend_bytes = -1"), None);
         let told = Config::from_toml(&format!("{GOOD}quota_backend_bytes = \"8G\"")).unwrap_err().to_string();
         assert!(told.contains("line 9") && told.contains("invalid type"), "{told}");
+    }
+
+    #[test]
+    fn a_copy_has_a_rate_of_its_own_or_none() {
+        let rate = |line: &str| Config::from_toml(&format!("{GOOD}{line}")).map(|config| config.copy_rate);
+        assert_eq!(rate("").unwrap(), None);
+        assert_eq!(rate("copy_mib_per_second = 3").unwrap(), NonZeroU64::new(3 << 20));
+        for wrong in ["0", "20000000000000"] {
+            let told = rate(&format!("copy_mib_per_second = {wrong}")).unwrap_err().to_string();
+            assert!(told.contains("line 9: copy_mib_per_second = ") && told.contains("from 1"), "{told}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::clock;
 use crate::handle::{Identity, View};
 use crate::metrics::Metrics;
 use crate::peer::board::PeerBoard;
+use crate::peer::copy::CopyProgress;
 use crate::status_report::{
     ClusterReport, ConfReport, PeerReport, StatusReport, WitnessReport, record_as_json,
 };
@@ -26,6 +27,7 @@ pub(crate) struct Publisher {
     pub(crate) revision: Arc<AtomicI64>,
     pub(crate) peer: Arc<PeerBoard>,
     pub(crate) witness: Arc<WitnessBoard>,
+    pub(crate) copy: Arc<CopyProgress>,
     pub(crate) role_since: Instant,
     pub(crate) explanation: Option<String>,
     /// What the last view was made from.
@@ -205,6 +207,7 @@ impl Publisher {
             heard_ms_ago: peer.heard.map(milliseconds_since),
             leaving: peer.leaving,
             copying: peer.copying,
+            copy: if peer.copying { self.copy.report() } else { None },
             client_url: news.client_url,
             error: news.error,
         }

@@ -308,6 +308,8 @@ impl Room {
             inbox: inbox.clone(),
             fate: fate.clone(),
             superseded: Mutex::new(Arc::new(AtomicBool::new(true))),
+            progress: Arc::default(),
+            rate: config.copy_rate,
         };
         let link = Link {
             me,
@@ -366,6 +368,7 @@ impl Room {
             revision: machine.revision.clone(),
             peer: board,
             witness: witness_board,
+            copy: copies.progress.clone(),
             role_since: clock::now(),
             explanation: None,
             published: None,

@@ -105,10 +105,26 @@ pub struct PeerReport {
     pub leaving: bool,
     /// It is receiving a full copy from here.
     pub copying: bool,
+    /// How far that has come.
+    #[serde(default)]
+    pub copy: Option<CopyReport>,
     /// Where its clients reach it.
     pub client_url: Option<String>,
     /// Why there is no connection, or what is wrong with it.
     pub error: Option<String>,
+}
+
+/// A copy on its way to the peer.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct CopyReport {
+    /// Bytes of rows that have left.
+    pub bytes: u64,
+    /// Bytes of all rows.
+    pub of: u64,
+    /// Bytes a second since this copy began.
+    pub bytes_per_second: u64,
+    /// Until the last row leaves, in seconds; `None` while nothing is known.
+    pub seconds_left: Option<u64>,
 }
 
 /// The witness, as far as this appliance knows.

@@ -36,7 +36,7 @@ use crate::{
 use backend::EngineFile;
 use guard::{GuardedDatabase, guarded};
 use seal::{Tally, seal, unseal};
-pub use snapshot::{ReadySnapshot, SnapshotBuilder, StateSnapshot};
+pub use snapshot::{CopyMark, ReadySnapshot, SnapshotBuilder, StateSnapshot};
 
 /// Name of a copy that is arriving.
 pub(crate) const INCOMING: &str = "incoming.redb";

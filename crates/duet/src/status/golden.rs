@@ -125,6 +125,21 @@ Pair demo: A is primary and alone, B does not answer.
 }
 
 #[test]
+fn a_full_copy_says_how_far_it_is() {
+    let line = |copy: Value| {
+        let peer = json!({ "peer": { "copying": true, "copy": copy } });
+        let text = render(&PairView::of(up(&peer), secondary(&json!({}))), Paint::plain());
+        text.lines().find(|line| line.contains("full copy")).unwrap_or_default().trim().to_owned()
+    };
+    let begun = json!({ "bytes": 0, "of": 3_000, "bytes_per_second": 0, "seconds_left": null });
+    assert_eq!(line(begun), "it sends its peer a full copy: 0 % of 2.9 KiB, 0 B/s");
+    let later =
+        json!({ "bytes": 1u64 << 30, "of": 5u64 << 29, "bytes_per_second": 90_000_000, "seconds_left": 18 });
+    assert_eq!(line(later), "it sends its peer a full copy: 40 % of 2.5 GiB, 85.8 MiB/s, 18 s left");
+    assert_eq!(line(Value::Null), "it sends its peer a full copy", "an older appliance does not say");
+}
+
+#[test]
 fn one_that_waits_says_why() {
     let conf = json!({ "epoch": 4, "primary": "B", "in_sync": ["B"] });
     let view = PairView::of(

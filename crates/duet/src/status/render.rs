@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use duet_server::StatusReport;
+use duet_server::status_report::CopyReport;
 
 use super::outlook::outlook;
 use super::record::{Record, conf_in_words, lsn_name};
@@ -124,12 +125,32 @@ fn remarks(report: &StatusReport) -> Vec<String> {
         lines.push("it is shutting down".into());
     }
     if report.peer.copying {
-        lines.push("it sends its peer a full copy".into());
+        lines.push(copying(report.peer.copy.as_ref()));
     }
     if let Some(error) = report.peer.error.as_ref().filter(|_| !report.peer.connected) {
         lines.push(format!("no connection to its peer: {error}"));
     }
     lines
+}
+
+/// How far a full copy has come.
+fn copying(copy: Option<&CopyReport>) -> String {
+    let begun = "it sends its peer a full copy";
+    let Some(CopyReport { bytes, of, bytes_per_second, seconds_left }) = copy else { return begun.into() };
+    let percent = bytes.saturating_mul(100).checked_div(*of).unwrap_or(100);
+    let rate = size(*bytes_per_second);
+    let left = seconds_left.map_or_else(String::new, |seconds| format!(", {seconds} s left"));
+    format!("{begun}: {percent} % of {}, {rate}/s{left}", size(*of))
+}
+
+/// In the largest unit of which it is at least one.
+fn size(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let Some((shift, unit)) = units.into_iter().find(|(shift, _)| bytes >> shift > 0) else {
+        return format!("{bytes} B");
+    };
+    let tenths = (u128::from(bytes) * 10) >> shift;
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 
 /// In-sync set, witness, record.

@@ -9,6 +9,8 @@ use duet_protocol::{
     Acknowledge, AppendHeader, Conf, Entry, Epoch, Firm, Heartbeat, Lsn, Message, Position, Proposal, limits,
 };
 
+use duet_storage::CopyMark;
+
 use super::fields::{Malformed, Reader, Writer};
 
 const APPEND: u8 = 1;
@@ -21,6 +23,8 @@ const COPY_ROWS: u8 = 16;
 const COPY_END: u8 = 17;
 const COPY_READY: u8 = 18;
 const COPY_META: u8 = 19;
+const COPY_HAVE: u8 = 20;
+const COPY_BEGIN: u8 = 21;
 
 /// Least size of an entry on the wire, in bytes: bounds what a count of entries can make the receiver allocate.
 const ENTRY_BYTES_MIN: usize = 8 + 16 + 4;
@@ -172,6 +176,13 @@ fn read_heartbeat(reader: &mut Reader) -> Result<Heartbeat, Malformed> {
 /// A frame on a connection that carries a whole copy.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum CopyFrame {
+    /// What the receiver has of an earlier copy from the same disk that was interrupted: its first word.
+    Have(Option<CopyMark>),
+    /// The sender's first word.
+    Begin {
+        /// What follows goes on behind what the receiver has. Otherwise it is all of it.
+        goes_on: bool,
+    },
     /// Rows of the state, in the order of their keys.
     Rows(Vec<(Bytes, Bytes)>),
     /// The next part of the state machine's own record.
@@ -195,6 +206,17 @@ pub(crate) enum CopyFrame {
 pub(crate) fn write_copy(buffer: &mut Vec<u8>, frame: &CopyFrame) {
     let mut writer = Writer(buffer);
     match frame {
+        CopyFrame::Have(mark) => {
+            writer.u8(COPY_HAVE);
+            writer.option(mark.as_ref(), |writer, mark| {
+                writer.bytes(&mark.after);
+                mark.tally.iter().for_each(|part| writer.u64(*part));
+            });
+        }
+        CopyFrame::Begin { goes_on } => {
+            writer.u8(COPY_BEGIN);
+            writer.bool(*goes_on);
+        }
         CopyFrame::Rows(rows) => {
             writer.u8(COPY_ROWS);
             writer.u32(u32::try_from(rows.len()).unwrap_or(u32::MAX));
@@ -240,6 +262,11 @@ pub(crate) fn read_copy(body: Bytes) -> Result<CopyFrame, Malformed> {
             meta: reader.option(Reader::u64)?,
         },
         COPY_META => CopyFrame::Meta(reader.bytes()?),
+        COPY_BEGIN => CopyFrame::Begin { goes_on: reader.bool()? },
+        COPY_HAVE => CopyFrame::Have(reader.option(|reader| {
+            let after = Bytes::copy_from_slice(&reader.bytes()?);
+            Ok(CopyMark { after, tally: [reader.u64()?, reader.u64()?, reader.u64()?] })
+        })?),
         COPY_READY => CopyFrame::Ready,
         _ => return Err(reader.malformed()),
     };
@@ -315,6 +342,9 @@ mod tests {
             CopyFrame::End { epoch: Epoch(1), position, rows: 2, meta: Some(4) },
             CopyFrame::End { epoch: Epoch(1), position, rows: 2, meta: None },
             CopyFrame::Ready,
+            CopyFrame::Begin { goes_on: true },
+            CopyFrame::Have(None),
+            CopyFrame::Have(Some(CopyMark { after: Bytes::from_static(b"key"), tally: [3, 5, 7] })),
         ];
         for frame in frames {
             let mut buffer = Vec::new();

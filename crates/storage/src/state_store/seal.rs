@@ -68,6 +68,11 @@ impl Tally {
         u64::from(seal.map_or(0, |seal| u32::from_le_bytes(*seal)))
     }
 
+    /// Its parts, to be sent: rows, sum of their checksums, length of all stored values.
+    pub(crate) const fn parts(self) -> [u64; 3] {
+        [self.rows, self.sum, self.bytes]
+    }
+
     pub(super) fn encode(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..8].copy_from_slice(&self.rows.to_le_bytes());

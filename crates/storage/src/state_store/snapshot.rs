@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::{Bound, RangeBounds},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,14 +12,17 @@ use duet_protocol::Position;
 use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, WriteTransaction};
 
 use super::{
-    BUILD_CACHE_BYTES, EngineFile, EngineResult, FACTS, Facts, GuardedDatabase, ROWS, StateError, Tally,
-    guarded, incoming_path, put_row, read_facts, unseal, write_facts,
+    BUILD_CACHE_BYTES, EngineFile, EngineResult, FACTS, Facts, GuardedDatabase, KEY_BYTES, ROWS, StateError,
+    Tally, guarded, incoming_path, put_row, read_facts, unseal, write_facts,
 };
 use crate::{
     disk::{Disk, OpenMode},
     failure::At,
     planted::Bug,
 };
+
+/// Bytes of rows read at once where a copy is resumed.
+const RESUME_BYTES: usize = 8 << 20;
 
 /// A consistent copy of the state, to be read in chunks.
 pub struct StateSnapshot {
@@ -36,6 +40,15 @@ impl fmt::Debug for StateSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StateSnapshot").field("facts", &self.facts).finish_non_exhaustive()
     }
+}
+
+/// How far a copy has come: its last row, and what the rows up to there add up to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CopyMark {
+    /// Key of the last row.
+    pub after: Bytes,
+    /// Number of rows, sum of their checksums, bytes of their values.
+    pub tally: [u64; 3],
 }
 
 impl StateSnapshot {
@@ -63,6 +76,43 @@ impl StateSnapshot {
         self.tally = Tally::default();
     }
 
+    /// Bytes of all rows, as a copy carries them.
+    pub fn bytes(&self) -> u64 {
+        self.facts.tally.content(KEY_BYTES)
+    }
+
+    /// Bytes of the rows that were given out.
+    pub fn bytes_read(&self) -> u64 {
+        self.tally.content(KEY_BYTES)
+    }
+
+    /// How many rows were given out.
+    pub fn rows_read(&self) -> u64 {
+        self.tally.parts()[0]
+    }
+
+    /// Goes on behind a copy that was interrupted, if its rows are those of this state; otherwise begins with the first row,
+    /// and says `false`. Reads all rows up to there.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn resume(&mut self, mark: &CopyMark) -> Result<bool, StateError> {
+        self.rewind();
+        while self.after.as_ref().is_none_or(|after| *after < mark.after) {
+            // To the mark and no further: what lies behind it is still to be given out.
+            let more = guarded(|| self.read_rows(..=mark.after.clone(), RESUME_BYTES, |_, _| ()));
+            match more.map_err(|error| StateError::of_engine("read", error))? {
+                Some(key) => self.after = Some(key),
+                None => break,
+            }
+        }
+        let is_same = self.after.as_ref() == Some(&mark.after) && self.tally.parts() == mark.tally;
+        if !is_same {
+            self.rewind();
+        }
+        Ok(is_same)
+    }
+
     /// The next rows, until their bytes reach `max_bytes`; at least one; none at the end.
     ///
     /// # Errors
@@ -84,7 +134,7 @@ impl StateSnapshot {
         max_bytes: usize,
         visit: impl FnMut(&[u8], &[u8]),
     ) -> Result<bool, StateError> {
-        let last = guarded(|| self.read_chunk(max_bytes, visit));
+        let last = guarded(|| self.read_rows(.., max_bytes, visit));
         let last = last.map_err(|error| StateError::of_engine("read", error))?;
         if let Some(key) = last {
             assert!(self.after.as_ref().is_none_or(|after| *after < key), "keys rise");
@@ -97,18 +147,20 @@ impl StateSnapshot {
         Ok(false)
     }
 
-    /// The last key shown.
-    fn read_chunk(
+    /// Shows the next rows of those up to `end`. The answer is the last key shown.
+    fn read_rows(
         &mut self,
+        end: impl RangeBounds<Bytes>,
         max_bytes: usize,
         mut visit: impl FnMut(&[u8], &[u8]),
     ) -> EngineResult<Option<Bytes>> {
-        let from = self.after.as_deref().unwrap_or_default();
+        let from = Bound::Included(self.after.as_deref().unwrap_or_default());
+        let end = end.end_bound().map(|end| &**end);
         let mut last = None;
         let mut bytes = 0;
         let mut tally = self.tally;
         let lost = if Bug::CopyLosesRow.planted() && self.after.is_some() { 2 } else { 0 };
-        for row in self.rows.range(from..)?.skip(lost) {
+        for row in self.rows.range::<&[u8]>((from, end))?.skip(lost) {
             let (key, stored) = row?;
             if self.after.as_deref() == Some(key.value()) {
                 continue;
@@ -133,6 +185,8 @@ pub struct SnapshotBuilder {
     directory: PathBuf,
     transaction: WriteTransaction,
     database: Database,
+    /// Key of the last row.
+    last: Option<Bytes>,
     tally: Tally,
 }
 
@@ -167,7 +221,13 @@ impl SnapshotBuilder {
         let (database, transaction) =
             begin().map_err(|error| StateError::of_engine("begin a copy", error))?;
         let tally = Tally::default();
-        Ok(Self { disk, directory: directory.to_owned(), transaction, database, tally })
+        Ok(Self { disk, directory: directory.to_owned(), transaction, database, last: None, tally })
+    }
+
+    /// How far it has come; `None` before the first row.
+    pub fn mark(&self) -> Option<CopyMark> {
+        let after = self.last.clone()?;
+        Some(CopyMark { after, tally: self.tally.parts() })
     }
 
     /// Writes rows of the copy.
@@ -178,14 +238,18 @@ impl SnapshotBuilder {
         &mut self,
         rows: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Result<(), StateError> {
+        let mut last = None;
         let write = || {
             let mut table = self.transaction.open_table(ROWS)?;
             for (key, value) in rows {
                 put_row(&mut table, key, value, &mut self.tally)?;
+                last = Some(key);
             }
             Ok(())
         };
-        write().map_err(|error| StateError::of_engine("write a copy", error))
+        let written: EngineResult<()> = write();
+        self.last = last.map(Bytes::copy_from_slice).or(self.last.take());
+        written.map_err(|error| StateError::of_engine("write a copy", error))
     }
 
     /// Ends the copy and makes it durable, ready for [`crate::DataDir::install`].
@@ -193,7 +257,7 @@ impl SnapshotBuilder {
     /// # Errors
     /// See [`StateError`].
     pub fn finish(self, position: Position, meta: Option<Bytes>) -> Result<ReadySnapshot, StateError> {
-        let Self { disk, directory, transaction, database, tally } = self;
+        let Self { disk, directory, transaction, database, tally, .. } = self;
         let end = || {
             write_facts(&transaction, Facts { applied: position, meta, tally })?;
             transaction.commit()?;

@@ -105,6 +105,52 @@ fn a_snapshot_stays_as_it_was_while_commits_go_on() {
     assert_holds(&store, 11);
 }
 
+/// All rows that a snapshot still gives.
+fn rest(snapshot: &mut StateSnapshot) -> Vec<(Bytes, Bytes)> {
+    let mut rows = Vec::new();
+    loop {
+        let chunk = snapshot.next_chunk(100).unwrap();
+        if chunk.is_empty() {
+            return rows;
+        }
+        rows.extend(chunk);
+    }
+}
+
+#[test]
+fn a_copy_is_resumed_where_its_rows_are_still_those_of_the_state() {
+    let disk = FaultDisk::new();
+    let store = open(&disk).unwrap();
+    store.commit(&batch(1)).unwrap();
+    store.commit(&batch(2)).unwrap();
+    let all = rest(&mut store.snapshot().unwrap());
+    for split in 1..=all.len() {
+        let mut builder = SnapshotBuilder::create(Arc::new(disk.clone()), Path::new("/")).unwrap();
+        assert_eq!(builder.mark(), None);
+        builder.put_chunk(all[..split].iter().map(|(key, value)| (key.as_ref(), value.as_ref()))).unwrap();
+        let mark = builder.mark().unwrap();
+        let mut snapshot = store.snapshot().unwrap();
+        assert!(snapshot.resume(&mark).unwrap());
+        assert_eq!(rest(&mut snapshot), all[split..]);
+        // A row more or less, another value, a row that is not there.
+        let [rows, sum, bytes] = mark.tally;
+        for tally in [[rows + 1, sum, bytes], [rows, sum + 1, bytes], [rows, sum, bytes + 1]] {
+            assert!(!snapshot.resume(&CopyMark { tally, ..mark.clone() }).unwrap());
+            assert_eq!(rest(&mut snapshot), all, "from the beginning");
+        }
+        let after = [mark.after.as_ref(), &[0]].concat().into();
+        assert!(!snapshot.resume(&CopyMark { after, ..mark.clone() }).unwrap());
+        // New rows behind it change nothing.
+        assert!(store.snapshot().unwrap().resume(&mark).unwrap());
+    }
+    // A compaction has removed a row before the mark.
+    let mut builder = SnapshotBuilder::create(Arc::new(disk.clone()), Path::new("/")).unwrap();
+    builder.put_chunk(all.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))).unwrap();
+    let deletes = vec![all[0].0.to_vec()];
+    store.commit(&Batch { deletes, applied: position(30), ..Batch::default() }).unwrap();
+    assert!(!store.snapshot().unwrap().resume(&builder.mark().unwrap()).unwrap());
+}
+
 /// The power fails during every change of a store's life: each commit is there as a whole or not at all.
 #[test]
 fn a_crash_at_any_change_leaves_whole_commits() {
