@@ -50,7 +50,7 @@ fn every_operation_is_measured_and_reported_in_every_form() {
         assert!(names.iter().any(|known| known == name), "{name} of {names:?}");
     }
     let markdown = std::fs::read_to_string(report.join("report.md")).unwrap();
-    assert!(markdown.contains("![put: throughput](put.svg)"), "{markdown}");
+    assert!(markdown.contains("![Writes: throughput](put.svg)"), "{markdown}");
     assert!(markdown.contains("| watch-lag | 5 | Duet pair |"), "{markdown}");
     assert!(files(&data).is_empty(), "data of a round is removed after it");
     assert_eq!(processes_with(&data), 0);

@@ -29,6 +29,8 @@ pub struct Pair {
     dir: PathBuf,
     ports: PerAppliance<Ports>,
     reached: PerAppliance<Reached>,
+    /// Further lines of both configuration files.
+    extra: String,
     witness_port: u16,
     witness: Option<Running>,
     appliances: PerAppliance<Option<Running>>,
@@ -62,6 +64,7 @@ impl Pair {
             dir: dir.to_owned(),
             ports,
             reached: PerAppliance { a: reached(ports.a, ports.b), b: reached(ports.b, ports.a) },
+            extra: String::new(),
             witness_port: witness,
             witness: None,
             appliances: PerAppliance { a: None, b: None },
@@ -95,13 +98,14 @@ impl Pair {
         format!(
             "cluster = \"{CLUSTER}\"\nappliance = \"{appliance}\"\ndata = {:?}\nclient_listen = \"127.0.0.1:{}\"\n\
              client_url = \"http://127.0.0.1:{}\"\npeer_listen = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\n\
-             witness = \"http://127.0.0.1:{}\"\n",
+             witness = \"http://127.0.0.1:{}\"\n{}",
             self.data_dir(appliance).display().to_string(),
             own.client,
             reached.client,
             own.peer,
             reached.peer,
-            reached.witness
+            reached.witness,
+            self.extra
         )
     }
 
@@ -113,6 +117,13 @@ impl Pair {
     /// The configuration file of an appliance.
     pub fn config_path(&self, appliance: ApplianceId) -> PathBuf {
         self.dir.join(format!("{}.toml", letter(appliance)))
+    }
+
+    /// Adds a line to both configuration files, for the next starts.
+    pub fn configure(&mut self, line: &str) -> Result<(), Failure> {
+        self.extra.push_str(line);
+        self.extra.push('\n');
+        self.write_configs()
     }
 
     /// The data of an appliance.

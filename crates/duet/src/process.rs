@@ -280,11 +280,10 @@ pub fn run_warden(input: impl BufRead) {
 pub fn free_port() -> Result<u16, Failure> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let span = PORTS.end - PORTS.start;
-    // Processes that start together begin at different places.
-    let offset = u16::try_from(std::process::id() % u32::from(span)).unwrap_or(0);
+    let offset = first_place(std::process::id(), span);
     for _ in 0..span {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = PORTS.start + (offset.wrapping_mul(7) % span + step % span) % span;
+        let port = PORTS.start + (offset + step % span) % span;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return Ok(port);
         }
@@ -292,9 +291,26 @@ pub fn free_port() -> Result<u16, Failure> {
     Err(Failure::new("no free port on 127.0.0.1", "end some servers and try again"))
 }
 
+/// Where a process begins to look for ports. A port is free until its server listens, so processes that start together
+/// begin far from each other.
+fn first_place(pid: u32, span: u16) -> u16 {
+    /// A prime that is far from every fraction of the span with a small denominator.
+    const STRIDE: u32 = 7_919;
+    u16::try_from(pid % u32::from(span) * STRIDE % u32::from(span)).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processes_that_start_together_look_for_ports_far_from_each_other() {
+        let span = PORTS.end - PORTS.start;
+        let mut places: Vec<u16> = (4_711..4_711 + 32).map(|pid| first_place(pid, span)).collect();
+        places.sort_unstable();
+        let nearest = places.windows(2).map(|pair| pair[1] - pair[0]).min();
+        assert!(nearest.is_some_and(|ports| ports >= 100), "{nearest:?}");
+    }
 
     #[test]
     fn ports_are_free_and_never_given_twice() {

@@ -117,7 +117,7 @@ pub struct FailoverArgs {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "kill,pause,cut,secondary,switchover,soft-stop"
+        default_value = "kill,pause,cut,secondary,switchover,soft-stop,hog"
     )]
     pub kind: Vec<FailureKind>,
     /// How often each happens
@@ -126,13 +126,13 @@ pub struct FailoverArgs {
     /// An etcd of three members beside it: the installed one, or that at PATH
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "etcd")]
     pub etcd: Option<PathBuf>,
-    /// Writers, each with one request under way at a time [default: 8, for switchover and soft-stop 64]
+    /// Writers, each with one request under way at a time [default: 8; 64 for switchover, soft-stop, hog]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub writers: Option<usize>,
     /// Writes a second, whatever the answers
     #[arg(long, value_name = "OPS", default_value_t = 1_000, value_parser = rate)]
     pub rate: u64,
-    /// A request without an answer for so long has failed [default: 0.02, for switchover and soft-stop 2]
+    /// A request without an answer for so long has failed [default: 0.02; 2 for switchover, soft-stop, hog]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub patience: Option<Duration>,
     /// Bytes in a value
@@ -204,6 +204,8 @@ pub enum FailureKind {
     Switchover,
     /// The primary is stopped softly (SIGTERM)
     SoftStop,
+    /// All cores are busy with something else for 3 s: nobody should take over
+    Hog,
 }
 
 impl FailureKind {
@@ -216,6 +218,7 @@ impl FailureKind {
             Self::Secondary => "secondary",
             Self::Switchover => "switchover",
             Self::SoftStop => "soft-stop",
+            Self::Hog => "hog",
         }
     }
 
@@ -233,12 +236,13 @@ impl FailureKind {
             (Self::Switchover, _) => "move-leader",
             (Self::SoftStop, SystemName::Duet) => "primary stopped softly",
             (Self::SoftStop, _) => "leader stopped (SIGTERM)",
+            (Self::Hog, _) => "all cores busy",
         }
     }
 
-    /// Whether somebody wants it, and no request should fail.
+    /// Whether no request should fail: somebody wants it, or nothing is broken.
     pub const fn is_planned(self) -> bool {
-        matches!(self, Self::Switchover | Self::SoftStop)
+        matches!(self, Self::Switchover | Self::SoftStop | Self::Hog)
     }
 
     /// Whether it can be done to a system here.
@@ -311,6 +315,20 @@ impl Operation {
             Self::Range => "range",
             Self::Watch => "watch",
             Self::WatchLag => "watch-lag",
+        }
+    }
+
+    /// What they are, as the title of a plot.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Put => "Writes",
+            Self::Get => "Linearizable reads",
+            Self::Serializable => "Serializable reads",
+            Self::Txn => "Transactions: compare and write",
+            Self::Mixed => "Mixed: four reads to a write",
+            Self::Range => "Ranges of 1,000 keys",
+            Self::Watch => "Events to watchers of the same keys",
+            Self::WatchLag => "Events to watchers of a key each, half the highest rate",
         }
     }
 

@@ -15,7 +15,7 @@ use super::output::{Base, Conditions};
 use super::proc_stat::{Memory, cpu_time, disk_written, reset_peaks};
 use super::report::{Report, count};
 use super::schedule::Window;
-use super::systems::System;
+use super::systems::{System, raise_open_files};
 use super::watch_load::{self, WatchPlan};
 use crate::error::{Exit, Failure};
 use crate::process::Launcher;
@@ -32,6 +32,7 @@ const MIB: u64 = 1 << 20;
 
 /// Runs `duet bench compare`; Ctrl-C ends it and every process it started.
 pub async fn run(args: &CompareArgs) -> Result<Exit, Failure> {
+    raise_open_files();
     let mut stops = StopRequests::new()?;
     let comparison = tokio::select! {
         comparison = compare(args) => comparison?,

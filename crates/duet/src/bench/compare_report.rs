@@ -54,6 +54,18 @@ fn by_name<S: serde::Serializer>(operation: &Operation, serializer: S) -> Result
 }
 
 impl Load {
+    /// Below a group of bars.
+    fn words(self) -> String {
+        let clients = self.clients;
+        match (self.rate, self.operation, clients) {
+            (Some(rate), ..) => format!("{rate} a second"),
+            (None, Operation::Watch | Operation::WatchLag, _) => format!("{clients} watchers"),
+            (None, _, 1) => "1 client".into(),
+            (None, ..) => format!("{clients} clients"),
+        }
+    }
+
+    /// In a table.
     fn clients_in_words(self) -> String {
         self.rate.map_or_else(|| self.clients.to_string(), |rate| format!("{rate}/s"))
     }
@@ -288,28 +300,26 @@ fn charts(rows: &[Row]) -> Vec<(String, Chart)> {
             Some(figure(row).bar())
         };
         let group = |load: &Load| Group {
-            label: load.clients_in_words(),
+            label: load.words(),
             bars: systems.iter().map(|system| bar(*load, *system)).collect(),
         };
         let groups: Vec<Group> = loads.iter().map(group).collect();
-        let title = format!("{}: {title}", operation.name());
+        let title = format!("{}: {title}", operation.title());
         Chart { title, unit: unit.into(), series: series.clone(), groups }
     };
     let mut charts = Vec::new();
     for operation in operations {
         let name = operation.name();
         let (title, unit, figure): (_, _, fn(&Row) -> Spread) = match operation {
-            Operation::WatchLag => {
-                ("how late events are", "ms, p99, by watchers; lower is better", |row| row.p99)
-            }
-            Operation::Watch => ("throughput", "events/s, by watchers", |row| row.rate),
-            _ => ("throughput", "a second, by clients", |row| row.rate),
+            Operation::WatchLag => ("lag", "ms from write to event, p99; lower is better", |row| row.p99),
+            Operation::Watch => ("throughput", "events a second", |row| row.rate),
+            _ => ("throughput", "a second", |row| row.rate),
         };
         let unit = format!("{unit}; medians, lines from the lowest to the highest round");
         charts.push((name.to_owned(), chart(operation, title, &unit, false, figure)));
         let unit = "µs of processor time of all servers together; lower is better";
         charts.push((format!("{name}-cpu"), chart(operation, "what one costs", unit, false, |row| row.cpu)));
-        let unit = "ms, p99, open loop, by operations a second; lower is better";
+        let unit = "ms, p99, open loop; lower is better";
         charts.push((format!("{name}-latency"), chart(operation, "latency", unit, true, |row| row.p99)));
     }
     charts.retain(|(_, chart)| !chart.groups.is_empty());

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use duet_protocol::ApplianceId;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::SystemName;
 use super::etcd::{EtcdCluster, leader};
@@ -13,6 +14,16 @@ use crate::process::Launcher;
 
 /// Rest after a start: elections, first checkpoints and page cache settle.
 pub const SETTLE: Duration = Duration::from_millis(500);
+
+/// Data may grow to this, at all systems: both have a default of 2 GiB, which a long run fills. The most etcd advises.
+const QUOTA_BYTES: u64 = 8 << 30;
+
+/// Lets this process and its children have as many open files as the system allows: each connection is one.
+pub fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where that is refused the usual limit will do for all but a thousand connections, which say what they miss.
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).ok();
+}
 
 /// A running system under measurement. Dropping it ends its processes.
 pub enum System {
@@ -33,11 +44,15 @@ impl System {
         let system = match name {
             SystemName::Duet => {
                 let mut pair = Pair::lay_out(launcher.clone(), dir)?;
+                pair.configure(&format!("quota_backend_bytes = {QUOTA_BYTES}"))?;
                 pair.start_new().await?;
                 Self::Duet(Box::new(pair))
             }
-            SystemName::Etcd3 => Self::Etcd(EtcdCluster::start(launcher, etcd, dir, 3).await?),
-            SystemName::Etcd1 => Self::Etcd(EtcdCluster::start(launcher, etcd, dir, 1).await?),
+            SystemName::Etcd3 | SystemName::Etcd1 => {
+                let members = if name == SystemName::Etcd3 { 3 } else { 1 };
+                let quota = format!("--quota-backend-bytes={QUOTA_BYTES}");
+                Self::Etcd(EtcdCluster::start_with(launcher, etcd, dir, members, &[&quota]).await?)
+            }
         };
         tokio::time::sleep(SETTLE).await;
         Ok(system)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use self::probe::{Probe, ProbePlan, Seen, lost};
 use self::report::{Event, Failovers};
-use self::scene::Scene;
+use self::scene::{HOG_TIME, Scene};
 use super::args::{FailoverArgs, FailureKind, SystemName};
 use super::etcd;
 use super::output::{Base, Conditions};
@@ -93,7 +93,7 @@ async fn happen(
     scene: &mut Scene,
 ) -> Result<Event, Failure> {
     scene.until_whole().await?;
-    let whom = scene.aim(kind).await?;
+    let (leader, whom) = (scene.aim(FailureKind::Kill).await?, scene.aim(kind).await?);
     let prefix = format!("duet-gap-{}-{time}/", kind.name());
     let (patience, writers) = if kind.is_planned() {
         (LONG_PATIENCE, PATIENT_WRITERS)
@@ -111,7 +111,7 @@ async fn happen(
     tokio::time::sleep(BEFORE).await;
     let struck = Instant::now();
     scene.strike(kind, whom).await?;
-    tokio::time::sleep(AFTER).await;
+    tokio::time::sleep(if kind == FailureKind::Hog { HOG_TIME } else { AFTER }).await;
     while probe.silence() > FLOWING && struck.elapsed() < LIMIT {
         tokio::time::sleep(POLL).await;
     }
@@ -119,6 +119,7 @@ async fn happen(
     let seen = probe.stop().await?;
     scene.mend(kind, whom).await?;
     scene.until_whole().await?;
+    let new_leader = scene.aim(FailureKind::Kill).await? != leader;
     let lost = lost(scene.urls(), prefix, seen.acknowledged.clone()).await?;
     let (before, gap) = gaps(&seen.successes, struck);
     let Some(gap) = gap.filter(|_| struck.elapsed() < LIMIT + AFTER) else {
@@ -135,6 +136,7 @@ async fn happen(
         acknowledged: seen.acknowledged.len() as u64,
         failed: seen.failures.values().sum(),
         failures: seen.failures,
+        new_leader,
         lost: lost.len() as u64,
     })
 }

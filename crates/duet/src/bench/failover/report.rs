@@ -45,6 +45,8 @@ pub struct Event {
     pub failed: u64,
     /// By kind.
     pub failures: std::collections::BTreeMap<String, u64>,
+    /// Whether another one is primary or leader afterwards.
+    pub new_leader: bool,
     /// Acknowledged writes that are not there afterwards.
     pub lost: u64,
 }
@@ -62,6 +64,7 @@ struct Row {
     before: Vec<f64>,
     failed: u64,
     acknowledged: u64,
+    new_leaders: usize,
     lost: u64,
 }
 
@@ -80,6 +83,7 @@ fn rows(events: &[Event]) -> Vec<Row> {
             before: same.iter().map(|event| event.gap_before_ms).collect(),
             failed: same.iter().map(|event| event.failed).sum(),
             acknowledged: same.iter().map(|event| event.acknowledged).sum(),
+            new_leaders: same.iter().filter(|event| event.new_leader).count(),
             lost: same.iter().map(|event| event.lost).sum(),
         }
     };
@@ -125,15 +129,26 @@ impl Failovers {
         let mut text = self.conditions.in_words().join("\n");
         write!(text, "\n{}\n\n", self.setup_in_words()).ok();
         let head = format!(
-            "{:<12}{:<17}{:>6}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>13}{:>6}",
-            "", "", "times", "min ms", "median", "p99", "max", "before", "failed", "acknowledged", "lost"
+            "{:<12}{:<17}{:>6}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>13}{:>12}{:>6}",
+            "",
+            "",
+            "times",
+            "min ms",
+            "median",
+            "p99",
+            "max",
+            "before",
+            "failed",
+            "acknowledged",
+            "new primary",
+            "lost"
         );
         writeln!(text, "{}", paint.dim(head)).ok();
         for row in rows {
             let lost = format!("{:>6}", row.lost);
             writeln!(
                 text,
-                "{:<12}{:<17}{:>6}{:>9.1}{}{:>9.1}{:>9.1}{:>9.1}{:>9}{:>13}{}",
+                "{:<12}{:<17}{:>6}{:>9.1}{}{:>9.1}{:>9.1}{:>9.1}{:>9}{:>13}{:>12}{}",
                 row.kind.name(),
                 row.system.words(),
                 row.gaps.len(),
@@ -144,6 +159,7 @@ impl Failovers {
                 percentile(&row.before, 1.0),
                 row.failed,
                 row.acknowledged,
+                row.new_leaders,
                 if row.lost > 0 { paint.red(lost) } else { lost }
             )
             .ok();
@@ -154,13 +170,13 @@ impl Failovers {
 
 fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| what happens | to | times | gap ms: min | median | p99 | max | before | failed requests | acknowledged writes | lost |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|\n",
+        "| what happens | to | times | gap ms: min | median | p99 | max | before | failed requests | acknowledged writes | new primary | lost |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         writeln!(
             text,
-            "| {} | {} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {} | {} |",
+            "| {} | {} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {} | {} | {} |",
             row.kind.words(row.system),
             row.system.words(),
             row.gaps.len(),
@@ -171,6 +187,7 @@ fn table(rows: &[Row]) -> String {
             percentile(&row.before, 1.0),
             row.failed,
             row.acknowledged,
+            row.new_leaders,
             row.lost
         )
         .ok();
@@ -219,6 +236,7 @@ mod tests {
             acknowledged: 100,
             failed: 3,
             failures,
+            new_leader: true,
             lost,
         }
     }
@@ -238,7 +256,7 @@ mod tests {
         assert_eq!((first.least(), median(&first.gaps), first.most()), (90.0, 100.0, 110.0));
         assert_eq!((first.failed, first.acknowledged, first.lost), (6, 200, 1));
         assert!(
-            table(&rows).contains("| 90.0 | 100.0 | 110.0 | 110.0 | 2.0 | 6 | 200 | 1 |"),
+            table(&rows).contains("| 90.0 | 100.0 | 110.0 | 110.0 | 2.0 | 6 | 200 | 2 | 1 |"),
             "{}",
             table(&rows)
         );

@@ -20,6 +20,10 @@ use crate::process::Launcher;
 
 /// A soft shutdown, and the way back to a whole system, take moments; a busy machine gets more.
 const LIMIT: Duration = Duration::from_secs(30);
+/// Long beside any time after which somebody is missed.
+pub const HOG_TIME: Duration = Duration::from_secs(3);
+/// A server gets a third of a core at most.
+const HOGS_PER_CORE: usize = 2;
 const POLL: Duration = Duration::from_millis(10);
 /// An order is accepted at once, or not at all.
 const ORDER_DEADLINE: Duration = Duration::from_secs(5);
@@ -148,6 +152,10 @@ impl Scene {
                     .map_err(|error| pair.failure(primary, &format!("does not hand over: {error}")));
             }
             (Self::Etcd(cluster), FailureKind::Switchover) => return move_leader(cluster, whom).await,
+            (_, FailureKind::Hog) => {
+                hog();
+                return Ok(());
+            }
             (Self::Duet { lines, .. }, FailureKind::Cut) => {
                 return cut(lines.as_ref(), whom, Line::Silent);
             }
@@ -170,7 +178,7 @@ impl Scene {
     /// Takes back what happened, as far as it has to be: starts what ended, resumes what was paused, mends what was cut.
     pub async fn mend(&mut self, kind: FailureKind, whom: Struck) -> Result<(), Failure> {
         match (self, kind) {
-            (_, FailureKind::Switchover) => Ok(()),
+            (_, FailureKind::Switchover | FailureKind::Hog) => Ok(()),
             (Self::Duet { lines, .. }, FailureKind::Cut) => cut(lines.as_ref(), whom, Line::Open),
             (Self::Duet { pair, .. }, _) => {
                 let Struck::Appliance(appliance) = whom else { return Err(nobody()) };
@@ -198,6 +206,19 @@ impl Scene {
                 cluster.restart(index)
             }
         }
+    }
+}
+
+/// Keeps every core busy for a while, at the priority of the servers.
+fn hog() {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let end = Instant::now() + HOG_TIME;
+    for _ in 0..cores * HOGS_PER_CORE {
+        std::thread::spawn(move || {
+            while Instant::now() < end {
+                std::hint::spin_loop();
+            }
+        });
     }
 }
 

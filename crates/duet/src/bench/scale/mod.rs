@@ -18,6 +18,7 @@ use super::load::{self, Plan};
 use super::output::{Base, Conditions};
 use super::report::Report;
 use super::schedule::Window;
+use super::systems::raise_open_files;
 use super::{etcd, floors};
 use crate::error::{Exit, Failure};
 use crate::process::Launcher;
@@ -33,6 +34,7 @@ const KEYS_FOR_COSTS: usize = 10_000;
 
 /// Runs `duet bench scale`; Ctrl-C ends it and every process it started.
 pub async fn run(args: &ScaleArgs) -> Result<Exit, Failure> {
+    raise_open_files();
     let mut stops = StopRequests::new()?;
     let scale = tokio::select! {
         scale = measure(args) => scale?,
