@@ -138,6 +138,72 @@ fn an_etcd_restored_from_a_snapshot_serves_the_same() {
     });
 }
 
+/// What users and roles look like to root.
+async fn users_and_roles(etcdctl: &Etcdctl) -> Vec<String> {
+    let mut seen = Vec::new();
+    for command in [
+        &["user", "list"][..],
+        &["role", "list"],
+        &["user", "get", "ann"],
+        &["user", "get", "root"],
+        &["role", "get", "staff"],
+        &["role", "get", "root"],
+    ] {
+        seen.push(etcdctl.run(command).await.ok());
+    }
+    seen
+}
+
+#[test]
+fn users_move_to_an_etcd_and_log_in_there() {
+    run(async {
+        if !is_installed() {
+            return;
+        }
+        let pair = Pair::start(Witness::Server).await;
+        let at_b = Etcdctl::new(&[pair.client_url(B)]);
+        for command in [
+            &["user", "add", "root:secret"][..],
+            &["role", "add", "root"],
+            &["user", "grant-role", "root", "root"],
+            &["user", "add", "ann:password"],
+            &["user", "add", "--no-password", "cert"],
+            &["role", "add", "staff"],
+            &["role", "grant-permission", "staff", "readwrite", "k/", "--prefix"],
+            &["role", "grant-permission", "staff", "read", "r"],
+            &["role", "grant-permission", "staff", "write", "x", "--from-key"],
+            &["user", "grant-role", "ann", "staff"],
+            &["put", "k/1", "before"],
+            &["put", "elsewhere", "before"],
+            &["auth", "enable"],
+        ] {
+            at_b.run(command).await.ok();
+        }
+        let expected = users_and_roles(&at_b.by("root:secret")).await;
+        let file = pair.dir().join("users.db");
+        at_b.by("root:secret").run(&["snapshot", "save", file.to_str().unwrap()]).await.ok();
+        for (number, tools) in Tools::all().iter().enumerate() {
+            let etcd = tools.restore(&file, &pair.dir().join(format!("restored-{number}"))).await;
+            let there = Etcdctl::new(etcd.urls());
+            assert_eq!(users_and_roles(&there.by("root:secret")).await, expected);
+            let ann = there.by("ann:password");
+            assert_eq!(ann.run(&["get", "k/1", "--print-value-only"]).await.ok(), "before\n");
+            ann.run(&["put", "k/2", "after"]).await.ok();
+            ann.run(&["put", "y", "from x on"]).await.ok();
+            for (who, command, refusal) in [
+                (&ann, &["get", "elsewhere"][..], "permission denied"),
+                (&ann, &["put", "r", "only read"], "permission denied"),
+                (&there, &["get", "k/1"], "user name is empty"),
+                (&there.by("ann:wrong"), &["get", "k/1"], "invalid user ID or password"),
+                (&there.by("cert:any"), &["get", "k/1"], "authentication failed"),
+            ] {
+                let refused = who.run(command).await.error();
+                assert!(refused.contains(refusal), "{command:?}: {refused}");
+            }
+        }
+    });
+}
+
 #[test]
 fn a_snapshot_is_of_one_moment_and_writes_go_on() {
     run(async {

@@ -3,7 +3,9 @@
 //!
 //! Made from a frozen state store, beside which writes go on. Its rows are gone through twice, because what comes first in
 //! the file is known last; no more than a few pages are in memory. Members are not in it: whoever restores it names
-//! new ones. Neither are users and roles.
+//! new ones.
+
+pub(crate) mod users;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +13,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use duet_bbolt::{Layout, Writer};
 use duet_mvcc::{
-    AlarmKind, DecodeError, EmptySource, RestoreError, Revision, Store, to_etcd_form, to_etcd_revision,
+    AlarmKind, AuthError, DecodeError, EmptySource, RestoreError, Revision, Store, to_etcd_form,
+    to_etcd_revision,
 };
 use duet_protocol::PerAppliance;
 use duet_storage::{StateError, StateSnapshot};
@@ -21,7 +24,13 @@ use sha2::Digest;
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// Buckets that etcd expects to be there and that are empty here.
-const EMPTY_BUCKETS: [&str; 6] = ["auth", "authRoles", "authUsers", "cluster", "members", "members_removed"];
+const EMPTY_BUCKETS: [&str; 3] = ["cluster", "members", "members_removed"];
+
+/// Rows of a bucket, by their keys.
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Buckets by their names.
+type Buckets = BTreeMap<&'static str, Rows>;
 
 /// Why there is no snapshot, or no more of it.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +41,8 @@ pub(crate) enum ExportError {
     Restore(#[from] RestoreError),
     #[error("a record cannot be understood: {0}")]
     Record(#[from] DecodeError),
+    #[error("the users cannot be understood: {0}")]
+    Users(#[from] AuthError),
     #[error("a key of the state store is no revision")]
     Key,
     #[error("nobody takes it")]
@@ -42,7 +53,7 @@ pub(crate) enum ExportError {
 pub(crate) struct EtcdSnapshot {
     rows: StateSnapshot,
     /// Everything but the history, by bucket.
-    rest: BTreeMap<&'static str, BTreeMap<Vec<u8>, Vec<u8>>>,
+    rest: Buckets,
     revision: i64,
     layout: Layout,
 }
@@ -54,7 +65,7 @@ impl EtcdSnapshot {
             Some(meta) => Store::restore(Arc::new(EmptySource), &meta, std::iter::empty())?,
             None => Store::new(Arc::new(EmptySource)),
         };
-        let rest = everything_but_history(&store, &rows, members);
+        let rest = everything_but_history(&store, &rows, members)?;
         let layout = Layout { root: 0, pages: 0 };
         let mut snapshot = Self { rows, rest, revision: store.revision(), layout };
         snapshot.layout = snapshot.pass(|_| Ok(()))?;
@@ -114,8 +125,8 @@ fn everything_but_history(
     store: &Store,
     rows: &StateSnapshot,
     members: PerAppliance<u64>,
-) -> BTreeMap<&'static str, BTreeMap<Vec<u8>, Vec<u8>>> {
-    let mut rest: BTreeMap<_, _> = EMPTY_BUCKETS.map(|name| (name, BTreeMap::new())).into();
+) -> Result<Buckets, ExportError> {
+    let mut rest: Buckets = EMPTY_BUCKETS.map(|name| (name, Rows::new())).into();
     let position = rows.position();
     let voters = format!("{{\"voters\":[{},{}],\"auto_leave\":false}}", members.a, members.b);
     let mut meta = BTreeMap::from([
@@ -139,7 +150,8 @@ fn everything_but_history(
         (message(&[(1, alarm.member), (2, kind)]), Vec::new())
     });
     rest.insert("alarm", alarms.collect());
-    rest
+    rest.extend(users::buckets(store.auth())?);
+    Ok(rest)
 }
 
 /// The message `leasepb.Lease`: its id and its time to live. A restored lease has its full time again.

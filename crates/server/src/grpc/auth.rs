@@ -21,6 +21,7 @@ use super::forward::{AnswerFuture, ReadAt, Written};
 use super::kv::{check_size, wrong_answer};
 use super::permit::everything;
 use crate::auth::Login;
+use crate::etcd_snapshot::users::to_wire;
 
 /// The Auth service.
 #[derive(Clone)]
@@ -155,16 +156,6 @@ fn permission(wire: &authpb::Permission) -> Result<Permission, AuthError> {
         Err(_) => return Err(AuthError::InvalidManagement),
     };
     Ok(Permission { kind, key: wire.key.clone(), range_end: wire.range_end.clone() })
-}
-
-fn to_wire(permission: Permission) -> authpb::Permission {
-    use authpb::permission::Type;
-    let kind = match permission.kind {
-        PermissionKind::Read => Type::Read,
-        PermissionKind::Write => Type::Write,
-        PermissionKind::ReadWrite => Type::Readwrite,
-    };
-    authpb::Permission { perm_type: kind.into(), key: permission.key, range_end: permission.range_end }
 }
 
 #[tonic::async_trait]
