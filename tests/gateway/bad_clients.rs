@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::harness::{A, PATIENCE, Pair, Witness, run};
-use crate::http_client::{authority, post};
+use crate::http_client::{Lines, authority, post};
 
 /// What an appliance may take more in memory for one client that does not read: the events that wait for it are in the ring
 /// that all watches share, the rest in buffers of one connection.
@@ -131,5 +131,40 @@ fn who_hangs_up_or_sends_without_end_harms_nobody() {
         let after = Memory::of(&[pid]).resident;
         assert!(after < before + MEMORY_BYTES, "{before} bytes before, {after} after");
         still_serves(&pair).await;
+    });
+}
+
+/// etcd calls such a request off, too: it takes the client for gone.
+#[test]
+fn who_closes_its_half_before_the_answer_is_taken_for_gone() {
+    run(async {
+        let pair = Pair::start(Witness::Server).await;
+        let body = r#"{"key":"aw==","value":"dg=="}"#;
+        let mut stream = connect(&pair).await;
+        stream.write_all((head("/v3/kv/put", body.len()) + body).as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let answer = rest(&mut stream).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 200"), "{answer}");
+        still_serves(&pair).await;
+    });
+}
+
+/// The limit on messages is the one that was chosen, also for the first of a stream.
+#[test]
+fn a_streams_first_message_has_the_limit_that_was_chosen() {
+    run(async {
+        let mut pair = Pair::lay_out(Witness::Server).await;
+        pair.configure("max_request_bytes = 3000000");
+        pair.start_new().await;
+        // Base64 of zeros.
+        let watch = |bytes: usize| {
+            format!(r#"{{"create_request":{{"key":"{}","progress_notify":true}}}}"#, "AAAA".repeat(bytes / 3))
+        };
+        let mut lines = Lines::post(&pair.client_url(A), "/v3/watch", &watch(3_000_000)).await.unwrap();
+        let first = lines.next().await.unwrap();
+        assert!(first.contains(r#""created":true"#), "{first}");
+        let told = post(&pair.client_url(A), "/v3/watch", &watch(3_600_000)).await;
+        let text = "grpc: received message larger than max (";
+        assert!(told.status == 429 && told.body.contains(text), "{told:?}");
     });
 }

@@ -180,7 +180,7 @@ fn grpc_routes(api: &Api) -> Router {
 /// What is answered over plain HTTP. Orders are not for web pages.
 fn plain_routes(api: &Api, grpc: &Router, admin: Router) -> Router {
     health::routes(api.clone())
-        .merge(gateway::routes(grpc))
+        .merge(gateway::routes(grpc, api.limits().max_message_bytes()))
         .merge(metrics::routes(api.clone()))
         .fallback(plain::not_found)
         .layer(middleware::from_fn(plain::cross_origin))

@@ -93,7 +93,8 @@ async fn serve(
             request = requests.message(), if client_speaks => match request {
                 Ok(Some(request)) => take(&mut stream, request).await?,
                 Ok(None) => client_speaks = false,
-                Err(_) => return Err(Ended::ClientGone),
+                // Too large, or no message at all; whoever has gone away is not told.
+                Err(status) => return Err(Ended::Failed(status)),
             },
             () = stream.raised() => {}
             () = tokio::task::yield_now(), if behind => {}

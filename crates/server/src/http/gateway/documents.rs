@@ -5,11 +5,9 @@ use bytes::{Bytes, BytesMut};
 use duet_etcd_api::json::{Malformed, Scanner};
 use http_body_util::BodyExt;
 
-use crate::grpc::MAX_MESSAGE_BYTES;
-
-/// Largest JSON value in bytes. A byte of a message takes up to four in JSON: as a number in a list. etcd has no such
-/// limit; it reads everything before it measures it.
-pub(super) const MAX_DOCUMENT_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
+/// Bytes of JSON that a byte of a message takes at most: as a number in a list. etcd has no such limit; it reads everything
+/// before it measures it.
+const JSON_BYTES: usize = 4;
 
 /// Bytes of a body that is refused already, that are still taken from the client: most clients look for an answer only when
 /// all is sent. None of them is kept.
@@ -21,9 +19,12 @@ pub(super) enum NoDocument {
     /// It is no JSON, or not of the message's form.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// It is larger than [`MAX_DOCUMENT_BYTES`].
-    #[error("more than {MAX_DOCUMENT_BYTES} bytes of JSON")]
-    TooLarge,
+    /// It is larger than any message of these bytes would be.
+    #[error("grpc: received message larger than max (over {} as JSON vs. {most})", JSON_BYTES * most)]
+    TooLarge {
+        /// Largest message that is read.
+        most: usize,
+    },
     /// The client has gone away in the middle of it.
     #[error("the body ends early: {0}")]
     Lost(axum::Error),
@@ -36,11 +37,13 @@ pub(super) struct Documents {
     scanner: Scanner,
     /// So much of the buffer has passed the scanner.
     scanned: usize,
+    /// Largest message that is read, in bytes of protobuf.
+    most: usize,
 }
 
 impl Documents {
-    pub(super) fn new(body: Body) -> Documents {
-        Documents { body, buffer: BytesMut::new(), scanner: Scanner::default(), scanned: 0 }
+    pub(super) fn new(body: Body, most: usize) -> Documents {
+        Documents { body, buffer: BytesMut::new(), scanner: Scanner::default(), scanned: 0, most }
     }
 
     /// The next one; `None` at the end of the body. What comes after it is not read yet.
@@ -53,9 +56,9 @@ impl Documents {
                 self.buffer.clear();
             }
             self.scanned = self.buffer.len();
-            if self.scanned > MAX_DOCUMENT_BYTES {
+            if self.scanned > JSON_BYTES * self.most {
                 self.discard().await;
-                return Err(NoDocument::TooLarge);
+                return Err(NoDocument::TooLarge { most: self.most });
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => {
@@ -95,9 +98,11 @@ mod tests {
 
     use super::*;
 
+    const MOST: usize = 2 << 20;
+
     async fn read(pieces: Vec<&'static str>) -> (Vec<Bytes>, Option<String>) {
         let pieces = pieces.into_iter().map(|piece| Ok::<_, std::io::Error>(Bytes::from(piece)));
-        let mut documents = Documents::new(Body::from_stream(stream::iter(pieces)));
+        let mut documents = Documents::new(Body::from_stream(stream::iter(pieces)), MOST);
         let mut read = Vec::new();
         loop {
             match documents.next().await {
@@ -127,8 +132,9 @@ mod tests {
         let piece = "a".repeat(1 << 20).leak();
         let mut pieces = vec!["\"", "\n"];
         pieces[1] = piece;
-        pieces.resize(MAX_DOCUMENT_BYTES / piece.len() + 2, piece);
-        assert_eq!(read(pieces).await, (vec![], Some("more than 8388608 bytes of JSON".to_owned())));
+        pieces.resize(JSON_BYTES * MOST / piece.len() + 2, piece);
+        let told = "grpc: received message larger than max (over 8388608 as JSON vs. 2097152)";
+        assert_eq!(read(pieces).await, (vec![], Some(told.to_owned())));
         let space = " ".repeat(1 << 20).leak();
         assert_eq!(read(vec![space; 10]).await, (vec![], None), "space costs nothing");
     }

@@ -26,7 +26,6 @@ use tonic::Status;
 use tonic::codegen::Service;
 
 use super::plain;
-use crate::grpc::MAX_MESSAGE_BYTES;
 use crate::grpc::errors::DEADLINE_EXCEEDED;
 use crate::grpc::gate::{PREFIX_BYTES, check_message};
 
@@ -35,14 +34,22 @@ use metadata::Metadata;
 use refusal::Refusal;
 use reply::Messages;
 
-/// The routes; calls go to `grpc`.
-pub(crate) fn routes(grpc: &Router) -> Router {
-    let under =
-        |routes: Router<Router>, prefix: &&str| routes.route(&format!("{prefix}{{*path}}"), any(answer));
-    paths::PREFIXES.iter().fold(Router::new(), under).with_state(grpc.clone())
+/// Where calls go.
+#[derive(Clone)]
+struct Gateway {
+    grpc: Router,
+    /// Largest message that is read, in bytes.
+    most: usize,
 }
 
-async fn answer(State(grpc): State<Router>, request: Request) -> Response {
+/// The routes; calls go to `grpc`, which reads messages of at most so many bytes.
+pub(crate) fn routes(grpc: &Router, most: usize) -> Router {
+    let under =
+        |routes: Router<Gateway>, prefix: &&str| routes.route(&format!("{prefix}{{*path}}"), any(answer));
+    paths::PREFIXES.iter().fold(Router::new(), under).with_state(Gateway { grpc: grpc.clone(), most })
+}
+
+async fn answer(State(gateway): State<Gateway>, request: Request) -> Response {
     let path = paths::method_of(request.uri().path());
     let Some((path, method)) = path.and_then(|path| Some((path, Schema::api().method(path)?))) else {
         return plain::error(StatusCode::NOT_FOUND, "Not Found");
@@ -51,14 +58,14 @@ async fn answer(State(grpc): State<Router>, request: Request) -> Response {
         return plain::error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
     }
     let (head, body) = request.into_parts();
-    match call(grpc, path, method, &head.headers, body).await {
+    match call(gateway, path, method, &head.headers, body).await {
         Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     }
 }
 
 async fn call(
-    mut grpc: Router,
+    Gateway { mut grpc, most }: Gateway,
     path: &'static str,
     method: schema::Method,
     headers: &HeaderMap,
@@ -66,7 +73,7 @@ async fn call(
 ) -> Result<Response, Refusal> {
     let metadata = Metadata::of(headers)?;
     let deadline = metadata.deadline();
-    let mut documents = Documents::new(body);
+    let mut documents = Documents::new(body, most);
     let first = match documents.next().await {
         Ok(Some(document)) => Some(message(method, &document)),
         Ok(None) => None,
@@ -76,7 +83,7 @@ async fn call(
     let body = if method.client_streaming {
         // Further ones are measured by the gate; of the first one the client is told.
         let length = first.as_ref().map_or(0, |frame| frame.len() - PREFIX_BYTES);
-        check_message(length, MAX_MESSAGE_BYTES).map_err(Refusal::of_stream)?;
+        check_message(length, most).map_err(Refusal::of_stream)?;
         Body::from_stream(requests(method, first, documents))
     } else {
         // No document is an empty message.
@@ -124,7 +131,7 @@ fn message(method: schema::Method, document: &[u8]) -> Result<Bytes, NoDocument>
 fn frame(message: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(PREFIX_BYTES + message.len());
     frame.put_u8(0);
-    // A document is far smaller than this: see `MAX_DOCUMENT_BYTES`.
+    // A document is far smaller than this.
     frame.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
     frame.put_slice(message);
     frame.freeze()

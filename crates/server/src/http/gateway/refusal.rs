@@ -8,8 +8,7 @@ use duet_etcd_api::json::quote;
 use duet_etcd_api::schema;
 use tonic::{Code, Status};
 
-use super::documents::{MAX_DOCUMENT_BYTES, NoDocument};
-use crate::grpc::MAX_MESSAGE_BYTES;
+use super::documents::NoDocument;
 
 /// Why a call has no answer.
 pub(super) struct Refusal {
@@ -36,11 +35,8 @@ impl Refusal {
                 let code = if method.client_streaming { Code::Unknown } else { Code::InvalidArgument };
                 Refusal::of_call(Status::new(code, reason.to_string()))
             }
-            NoDocument::TooLarge => {
-                let text = format!(
-                    "grpc: received message larger than max (over {MAX_DOCUMENT_BYTES} as JSON vs. {MAX_MESSAGE_BYTES})"
-                );
-                let status = Status::new(Code::ResourceExhausted, text);
+            NoDocument::TooLarge { .. } => {
+                let status = Status::new(Code::ResourceExhausted, reason.to_string());
                 Refusal { status, in_stream: method.client_streaming }
             }
         }
