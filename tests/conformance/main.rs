@@ -32,6 +32,7 @@ mod requests;
 mod servers;
 mod services;
 mod side;
+mod space;
 mod step;
 mod terms;
 mod transactions;

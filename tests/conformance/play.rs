@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use duet_etcd_api::etcdserverpb as pb;
 
+use crate::caller::Caller;
 use crate::requests::log_in;
 use crate::servers::Servers;
 use crate::side::{LOOK, SETTLING, STEWARD, Side};
@@ -162,6 +163,11 @@ impl Play {
     pub async fn step_says_here(&mut self, step: Step, words: &str) {
         let (etcd, duet) = tokio::join!(self.etcd.take(&step), self.duet.take(&step));
         assert!(duet.contains(words), "{step}\n  Duet: {duet}\n  expected: {words}\n  etcd: {etcd}");
+    }
+
+    /// A user who has logged in, or nobody, at the etcd and at each appliance.
+    pub fn callers(&self, name: &str) -> (Vec<Caller>, Vec<Caller>) {
+        (self.etcd.callers(name), self.duet.callers(name))
     }
 
     /// [`Play::try_settle`]; what the watches were told.

@@ -81,6 +81,12 @@ impl Side {
         caller(channel, &self.steward.clone().unwrap_or_default())
     }
 
+    /// A user at every server of this side, by its last login.
+    pub fn callers(&self, name: &str) -> Vec<Caller> {
+        let token = if name.is_empty() { Token::default() } else { self.tokens[name].clone() };
+        self.channels.iter().map(|channel| caller(channel, &token)).collect()
+    }
+
     fn watching(&self) -> &Watching {
         self.streams.last().expect("there is one from the beginning")
     }

@@ -2,14 +2,23 @@
 
 use duet_etcd_api::authpb::{Permission, UserAddOptions, permission::Type};
 use duet_etcd_api::etcdserverpb as pb;
+use duet_etcd_api::v3electionpb::election_client::ElectionClient;
+use duet_etcd_api::v3electionpb::{CampaignRequest, LeaderRequest, ResignRequest};
+use duet_etcd_api::v3lockpb::lock_client::LockClient;
+use duet_etcd_api::v3lockpb::{LockRequest, UnlockRequest};
+use pb::auth_client::AuthClient;
 use pb::compare::{CompareResult, TargetUnion};
+use pb::lease_client::LeaseClient;
 use pb::request_op::Request::{self, RequestDeleteRange, RequestPut, RequestRange};
 
+use tonic::Status;
+
+use crate::caller::Caller;
 use crate::harness::run;
 use crate::play::{PASSWORD, Play, ROOT};
 use crate::requests::{all, bytes, compact, compare, delete, get, grant, log_in, op, put, range, watch};
 use crate::servers::{Servers, TARGET};
-use crate::step::Step;
+use crate::step::{Step, refusal};
 use crate::user_step::UserStep;
 
 pub const NOBODY: &str = "InvalidArgument \"etcdserver: user name is empty\"";
@@ -476,5 +485,68 @@ fn a_running_watch_keeps_what_it_had() {
         let values = told.values().flatten().filter(|line| line.contains("value: ")).count();
         assert_eq!(values, 4, "{told:#?}");
         play.end().await;
+    });
+}
+
+/// How a call ended, in words.
+fn ended<T>(answer: Result<T, Status>) -> String {
+    answer.err().map_or("done".to_owned(), |status| refusal(&status))
+}
+
+/// What becomes of a lock and of an election, each with a lease that there is.
+async fn lock_and_lead(caller: Caller) -> [String; 5] {
+    let mut locks = LockClient::new(caller.clone());
+    let locked = locks.lock(LockRequest { name: bytes("jobs"), lease: 7 }).await;
+    let key = locked.as_ref().map_or(bytes("jobs/7"), |locked| locked.get_ref().key.clone());
+    let unlocked = locks.unlock(UnlockRequest { key }).await;
+    let mut elections = ElectionClient::new(caller);
+    let campaign = CampaignRequest { name: bytes("boss"), lease: 7, value: bytes("v") };
+    let elected = elections.campaign(campaign).await;
+    let leader = elections.leader(LeaderRequest { name: bytes("boss") }).await;
+    let key = elected.as_ref().ok().and_then(|elected| elected.get_ref().leader.clone());
+    let resigned = elections.resign(ResignRequest { leader: key }).await;
+    [ended(locked), ended(unlocked), ended(elected), ended(leader), ended(resigned)]
+}
+
+#[test]
+fn locks_and_elections_are_permitted_alike() {
+    run(async {
+        let Some(servers) = start().await else { return };
+        let mut play = Play::with_users(&servers).await;
+        add_and_log_in(&mut play, &["ann", "bob"]).await;
+        play.step(add_role("staff")).await;
+        play.step(give("ann", "staff")).await;
+        for (key, range_end) in [("jobs/", "jobs0"), ("boss/", "boss0")] {
+            // Not below the sequence's own prefix.
+            let permission = Permission {
+                perm_type: Type::Readwrite.into(),
+                key: bytes(key),
+                range_end: bytes(range_end),
+            };
+            for callers in <[_; 2]>::from(play.callers(ROOT)) {
+                let request = pb::AuthRoleGrantPermissionRequest {
+                    name: "staff".to_owned(),
+                    perm: Some(permission.clone()),
+                };
+                AuthClient::new(callers[0].clone()).role_grant_permission(request).await.unwrap();
+            }
+        }
+        for callers in <[_; 2]>::from(play.callers(ROOT)) {
+            let request = pb::LeaseGrantRequest { ttl: 600, id: 7 };
+            LeaseClient::new(callers[0].clone()).lease_grant(request).await.unwrap();
+        }
+        for who in ["", "bob", "ann", ROOT] {
+            let (etcd, duet) = play.callers(who);
+            let said = lock_and_lead(etcd[0].clone()).await;
+            assert_eq!(
+                said.iter().all(|said| said == "done"),
+                ["ann", ROOT].contains(&who),
+                "{who}: {said:?}"
+            );
+            for caller in duet {
+                assert_eq!(lock_and_lead(caller).await, said, "{who}");
+            }
+        }
+        play.tidy_up().await;
     });
 }

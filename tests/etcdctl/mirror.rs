@@ -80,6 +80,22 @@ fn check_datascale_passes() {
     });
 }
 
+/// 150 writes a second for a minute; none of them may take half a second.
+#[test]
+#[ignore = "a minute of load, and a verdict on this machine"]
+fn check_perf_passes() {
+    run(async {
+        if !is_installed() {
+            return;
+        }
+        let pair = Pair::start(Witness::Server).await;
+        let log = pair.dir().join("perf.log");
+        let mut check = Etcdctl::at_both(&pair).start(&log, &["check", "perf", "--load", "s"]);
+        let said = check.ended(std::time::Duration::from_mins(2)).await;
+        assert!(said.last().is_some_and(|verdict| verdict == "PASS"), "{said:#?}");
+    });
+}
+
 #[test]
 fn move_leader_is_a_switchover() {
     run(async {

@@ -138,6 +138,13 @@ impl Ongoing {
         whole.lines().filter(|line| !is_log(line)).map(str::to_owned).collect()
     }
 
+    /// Everything that it printed until it ended by itself.
+    pub async fn ended(&mut self, limit: std::time::Duration) -> Vec<String> {
+        let ended = self.running.wait(limit).await;
+        assert!(ended.is_some(), "{} does not end: {}", self.running.name(), self.running.output());
+        self.lines()
+    }
+
     /// SIGTERM, after which it takes back what it holds, and its end.
     pub async fn stop(&mut self) {
         self.running.terminate();
