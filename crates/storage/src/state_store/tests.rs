@@ -237,6 +237,37 @@ fn read_everything(path: &Path) -> Result<(Facts, Vec<(Bytes, Bytes)>), StateErr
     }
 }
 
+/// An old page in the place of a newer one is a sound page: what it lacks or still holds, only the tally tells.
+#[test]
+fn rows_that_are_missing_or_came_back_are_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("data.redb");
+    let store = StateStore::open(Arc::new(RealDisk), &path, CACHE).unwrap();
+    (1..=2).for_each(|n| store.commit(&batch(n)).unwrap());
+    drop(store);
+    let (deleted, kept) = (batch(1).puts.swap_remove(0), batch(1).puts.swap_remove(1));
+    // Each of the two has its own, true checksum.
+    let change = |(key, value): &(Vec<u8>, Bytes), is_there: bool| {
+        let transaction = Database::open(&path).unwrap().begin_write().unwrap();
+        {
+            let mut rows = transaction.open_table(ROWS).unwrap();
+            if is_there {
+                rows.insert(key.as_slice(), seal(key, value).as_slice()).unwrap();
+            } else {
+                rows.remove(key.as_slice()).unwrap();
+            }
+        }
+        transaction.commit().unwrap();
+        read_everything(&path).map(|(_, rows)| rows.len())
+    };
+    let rows = rows_after(2).len();
+    let noticed = |outcome| matches!(outcome, Err(StateError::Damaged { reason }) if reason.contains("rows are missing"));
+    assert!(noticed(change(&kept, false)));
+    assert!(matches!(change(&kept, true), Ok(count) if count == rows));
+    assert!(noticed(change(&deleted, true)));
+    assert!(matches!(change(&deleted, false), Ok(count) if count == rows));
+}
+
 /// A flipped bit anywhere, or an old block in the place of any, is found, or has changed nothing that counts.
 #[test]
 fn no_damage_of_the_file_is_taken_for_data() {
