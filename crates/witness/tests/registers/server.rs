@@ -144,7 +144,11 @@ async fn write_until_unknown(address: String, round: usize, writer: usize) -> Ha
     for number in 0.. {
         let cluster = format!("pair-{round}-{writer}-{number}");
         let register = open(&address, &cluster, PATIENT);
-        let WriteOutcome::Swapped(first) = register.create(Bytes::from(vec![1; 8000])).await else { break };
+        let first = match register.create(Bytes::from(vec![1; 8000])).await {
+            WriteOutcome::Swapped(first) => first,
+            WriteOutcome::Mismatch => panic!("nobody else creates {cluster}"),
+            WriteOutcome::Unknown(_) => break,
+        };
         match register.compare_and_set(&first, Bytes::from(vec![2; 9000])).await {
             WriteOutcome::Swapped(second) => answered.insert(cluster, second),
             WriteOutcome::Mismatch => panic!("nobody else writes {cluster}"),
