@@ -136,7 +136,10 @@ impl Appliance {
             WitnessRead::Absent => {
                 self.witness.reachable = true;
                 self.witness.absent.get_or_insert(self.own.max_epoch);
-                self.witness.last = None;
+                // What a record has told of the own disk stays true when the record is gone.
+                if !self.is_damaged() {
+                    self.witness.last = None;
+                }
                 self.note_inquiry(Inquiry::Absent);
                 return;
             }

@@ -101,6 +101,19 @@ fn notes_are_cleared_by_a_successor_and_by_coming_back() {
     assert_eq!(left_after(&mut paired_primary(), note(false)), None, "back in sync");
 }
 
+/// The witness has told A that its disk lost writes, and is emptied. A knows it all the same.
+#[test]
+fn a_damaged_disk_stays_damaged_when_the_record_that_told_so_is_lost() {
+    let mut bench = Bench::start(A, solo(1, A), &entries(Position::EMPTY, 1, 2), 2);
+    let floor = PerAppliance { a: Lsn(3), b: Lsn(0) };
+    assert!(bench.attempt(Action::Look));
+    bench.witness_says(&WitnessRead::Record(WitnessRecord { floor, ..record(solo(1, A)) }));
+    assert!(bench.it.status().damaged && !bench.attempt(Action::BeginAlone));
+    assert!(bench.attempt(Action::Look));
+    bench.witness_says(&WitnessRead::Absent);
+    assert!(bench.it.status().damaged && !bench.attempt(Action::BeginAlone));
+}
+
 /// A TAKE may be carried out long after it was sent, when its author follows another and was truncated: what it had not
 /// committed may be gone by then, and a floor there would call a sound disk damaged.
 #[test]
