@@ -21,8 +21,9 @@ use crate::peer::copy::ReceivedCopy;
 use crate::state::{Machine, StateFailure};
 use crate::tail::Tail;
 
-/// Bytes written after which the next segment is prepared: well before a segment is full.
-const PREPARE_AFTER: usize = 8 << 20;
+/// Bytes written after which the next segment is prepared: half of one, seconds before it is full, and late enough for a trim
+/// to bring a file that needs no zeros.
+const PREPARE_AFTER: usize = 32 << 20;
 
 /// How often the preparing thread looks in any case: a segment that could not be prepared is only slower.
 const PREPARE_INTERVAL: Duration = Duration::from_secs(10);

@@ -1,9 +1,10 @@
 //! Files for segments to come: zeroed ahead, or recycled from trimmed segments.
 //!
 //! A write into a block that was written before needs no change of the file's structure, so its sync is about twice as
-//! quick; that is why segments are filled with zeros before their use, off the hot path. At most one spare is kept.
-//! `spare-zeros` holds zeros behind its header block; `spare-stale` holds what an earlier life left there; `spare.tmp`
-//! is not finished and is never used.
+//! quick; that is why segments are filled with zeros before their use, off the hot path. Zeros are written only while
+//! there is no spare at all, but two are kept: so a log that is trimmed as it grows goes round in files it has, and writes
+//! everything once. `spare-zeros` holds zeros behind its header block; `spare-stale` and `spare-stale-2` hold what an
+//! earlier life left there; `spare.tmp` is not finished and is never used.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,6 +18,9 @@ use crate::{
     planted::Bug,
 };
 
+/// Spares that are kept: one to be used next, one more that a trim brings before that.
+const SPARES: usize = 2;
+
 /// Bytes of zeros in one write.
 const ZEROS_BYTES: usize = 1 << 20;
 
@@ -24,7 +28,7 @@ const ZEROS_BYTES: usize = 1 << 20;
 const ZEROS_PER_SYNC: u64 = 4 << 20;
 
 const ZEROS: &str = "spare-zeros";
-const STALE: &str = "spare-stale";
+const STALE: [&str; SPARES] = ["spare-stale", "spare-stale-2"];
 const UNFINISHED: &str = "spare.tmp";
 
 /// Makes the next segment's file ahead of its use, on whatever thread calls it.
@@ -38,8 +42,8 @@ struct Shared {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
     segment_bytes: u64,
-    /// Held while one is made.
-    spare: Mutex<Option<Spare>>,
+    /// Held while one is made. The first one is used first.
+    spares: Mutex<Vec<Spare>>,
 }
 
 /// A file that is ready to become a segment.
@@ -58,16 +62,16 @@ impl Preparer {
         assert!(segment_bytes >= 2 * BLOCK_BYTES, "a segment has a header block and room for records");
         assert!(segment_bytes.is_multiple_of(BLOCK_BYTES), "a segment is made of whole blocks");
         let directory = directory.to_owned();
-        Self { shared: Arc::new(Shared { disk, directory, segment_bytes, spare: Mutex::new(None) }) }
+        Self { shared: Arc::new(Shared { disk, directory, segment_bytes, spares: Mutex::default() }) }
     }
 
-    /// Makes sure that a zero-filled file lies ready for the next segment. `true`: it had to be made.
+    /// Makes sure that a file lies ready for the next segment. `true`: it had to be made, of zeros.
     ///
     /// # Errors
     /// [`LogError::DiskFull`] and others are an early warning here: the log itself is not affected.
     pub fn prepare_next(&self) -> Result<bool, LogError> {
-        let mut spare = self.lock();
-        if spare.is_some() {
+        let mut spares = self.lock();
+        if !spares.is_empty() {
             return Ok(false);
         }
         let shared = &self.shared;
@@ -76,7 +80,7 @@ impl Preparer {
         shared.disk.rename(&made.path, &ready).at("rename", &made.path)?;
         shared.disk.sync_dir(&shared.directory).at("sync", &shared.directory)?;
         made.path = ready;
-        *spare = Some(made);
+        spares.push(made);
         Ok(true)
     }
 
@@ -87,11 +91,11 @@ impl Preparer {
         bytes: u64,
         turn: impl FnOnce(Spare) -> Result<T, LogError>,
     ) -> Result<T, LogError> {
-        let mut spare = self.lock();
-        let fitting = spare.take_if(|spare| spare.file_bytes >= bytes);
+        let mut spares = self.lock();
+        let fitting = spares.iter().position(|spare| spare.file_bytes >= bytes);
         let file_bytes = bytes.next_multiple_of(BLOCK_BYTES).max(self.shared.segment_bytes);
         let taken = match fitting {
-            Some(taken) => taken,
+            Some(position) => spares.remove(position),
             None => self.make(file_bytes)?,
         };
         assert!(taken.file_bytes >= bytes, "the file is large enough");
@@ -101,19 +105,18 @@ impl Preparer {
     /// Finds what an earlier process left; removes what is of no use.
     pub(super) fn adopt(&self) -> Result<(), LogError> {
         let shared = &self.shared;
-        let mut spare = self.lock();
+        let mut spares = self.lock();
         for name in shared.disk.list(&shared.directory).at("list", &shared.directory)? {
             let path = shared.directory.join(&name);
-            let useful = match name.as_str() {
-                ZEROS | STALE if spare.is_none() => true,
-                ZEROS | STALE | UNFINISHED => false,
-                _ => continue,
-            };
-            if useful {
+            let stale = STALE.contains(&name.as_str());
+            if name != ZEROS && name != UNFINISHED && !stale {
+                continue;
+            }
+            if name != UNFINISHED && spares.len() < SPARES {
                 let file = shared.disk.open(&path, OpenMode::Existing).at("open", &path)?;
                 let file_bytes = file.len().at("measure", &path)?;
                 if file_bytes == shared.segment_bytes {
-                    *spare = Some(Spare { path, file, file_bytes, stale: name == STALE });
+                    spares.push(Spare { path, file, file_bytes, stale });
                     continue;
                 }
             }
@@ -122,7 +125,7 @@ impl Preparer {
         Ok(())
     }
 
-    /// Gets rid of a segment that is not needed any more: it becomes the spare if there is none. Durable.
+    /// Gets rid of a segment that is not needed any more: it becomes a spare if there is room for one. Durable.
     pub(super) fn recycle(
         &self,
         path: &Path,
@@ -130,30 +133,33 @@ impl Preparer {
         file_bytes: u64,
     ) -> Result<(), LogError> {
         let shared = &self.shared;
-        let vacancy = match shared.spare.try_lock() {
-            Ok(spare) => Some(spare),
+        let vacancy = match shared.spares.try_lock() {
+            Ok(spares) => Some(spares),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             // One is being made: no need for another, and the writer does not wait for it.
             Err(TryLockError::WouldBlock) => None,
         };
-        let vacancy = vacancy.filter(|spare| spare.is_none() && file_bytes == shared.segment_bytes);
-        let stale = shared.directory.join(STALE);
-        if vacancy.is_some() {
-            shared.disk.rename(path, &stale).at("rename", path)?;
-        } else {
-            shared.disk.remove(path).at("remove", path)?;
+        let mut vacancy =
+            vacancy.filter(|spares| spares.len() < SPARES && file_bytes == shared.segment_bytes);
+        let place = vacancy.as_ref().and_then(|spares| {
+            let mut places = STALE.iter().map(|name| shared.directory.join(name));
+            places.find(|place| spares.iter().all(|spare| spare.path != *place))
+        });
+        match &place {
+            Some(place) => shared.disk.rename(path, place).at("rename", path)?,
+            None => shared.disk.remove(path).at("remove", path)?,
         }
         if !Bug::RecycledUnsynced.planted() {
             shared.disk.sync_dir(&shared.directory).at("sync", &shared.directory)?;
         }
-        if let Some(mut spare) = vacancy {
-            *spare = Some(Spare { path: stale, file: Arc::clone(file), file_bytes, stale: true });
+        if let (Some(spares), Some(path)) = (&mut vacancy, place) {
+            spares.push(Spare { path, file: Arc::clone(file), file_bytes, stale: true });
         }
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Spare>> {
-        self.shared.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Spare>> {
+        self.shared.spares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes an unfinished file of zeros, durable but for its name.

@@ -117,6 +117,33 @@ fn the_newest_entries_are_counted_by_the_space_of_their_segments() {
     assert!(0 < newest && newest < two && two < all, "{newest} {two} {all}");
 }
 
+/// In the rhythm of an appliance: prepared well before it is needed, trimmed when a segment more is full.
+#[test]
+fn a_log_that_is_trimmed_as_it_grows_goes_round_in_its_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = LogOptions { segment_bytes: 16 * 4096 };
+    let mut log = Log::create(Arc::new(RealDisk), directory.path(), Position::EMPTY, options).unwrap();
+    let preparer = log.preparer();
+    let mut zeroed = Vec::new();
+    for round in 0..160_u64 {
+        let entry = Entry::following(&log.last(), Epoch(1), Bytes::from(vec![1; 2 * 4096 - 500]));
+        log.append(&[entry]).unwrap();
+        let last = log.sync().unwrap();
+        if preparer.prepare_next().unwrap() {
+            zeroed.push(round);
+        }
+        if round % 8 == 7 {
+            log.trim(Lsn(last.0.saturating_sub(6))).unwrap();
+        }
+    }
+    assert!(zeroed.len() <= 6, "of 23 segments, zeros were written in the rounds {zeroed:?}");
+    let files = std::fs::read_dir(directory.path()).unwrap().count();
+    assert!(files <= 5, "{files} files");
+    drop(log);
+    Log::open(Arc::new(RealDisk), directory.path(), options).unwrap();
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), files, "a start keeps the spares");
+}
+
 /// One writer that appends, truncates and trims, and readers that may find entries gone but never wrong ones.
 #[test]
 fn readers_beside_the_writer_get_true_entries() {
