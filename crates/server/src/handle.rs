@@ -111,7 +111,12 @@ impl Handle {
     /// [`WriteError`] says whether the write may be tried elsewhere.
     pub async fn write(&self, command: Command) -> Result<Applied, WriteError> {
         let (answer, answered) = oneshot::channel();
-        self.inner.inbox.propose(PendingWrite { command: command.encode(), answer })?;
+        let wake = self.inner.inbox.propose(PendingWrite { command: command.encode(), answer })?;
+        if wake.is_some() {
+            // Everybody who is ready has a turn before the driver is woken. Should this be cancelled, it wakes it all the same.
+            tokio::task::yield_now().await;
+        }
+        drop(wake);
         let outcome = answered.await.unwrap_or(Err(WriteError::Unknown));
         if outcome.is_err() {
             self.inner.metrics.failed_writes.add(1);

@@ -63,6 +63,8 @@ struct Waiting {
     messages: Vec<Input>,
     writes: Vec<PendingWrite>,
     write_bytes: usize,
+    /// The driver left writes where they are; every new one makes it look again.
+    held_back: bool,
     status: Vec<oneshot::Sender<StatusReport>>,
     announce: bool,
     closed: bool,
@@ -98,8 +100,9 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// A client's write; refused when too many wait.
-    pub(crate) fn propose(&self, write: PendingWrite) -> Result<(), WriteError> {
+    /// A client's write; refused when too many wait. Who puts in the first one wakes the driver, when it likes to: those that
+    /// come until then go into the same proposal, and waking a thread costs more than all else here.
+    pub(crate) fn propose(&self, write: PendingWrite) -> Result<Option<Wake<'_>>, WriteError> {
         if write.command.len() > COMMAND_BYTES {
             return Err(WriteError::TooLarge);
         }
@@ -114,9 +117,8 @@ impl Inbox {
         }
         waiting.write_bytes += write.command.len();
         waiting.writes.push(write);
-        drop(waiting);
-        self.driver.notify_one();
-        Ok(())
+        let wakes = waiting.writes.len() == 1 || waiting.held_back;
+        Ok(wakes.then_some(Wake(&self.driver)))
     }
 
     /// Clients' writes that the driver has not taken yet.
@@ -179,6 +181,7 @@ impl Inbox {
     /// With `may_propose` false the writes stay where they are.
     pub(crate) fn take(&self, timeout: Duration, may_propose: bool) -> Gathered {
         let mut waiting = self.waiting.lock();
+        waiting.held_back = !may_propose;
         if waiting.is_empty(may_propose) && !timeout.is_zero() && !waiting.closed {
             let _ = self.driver.wait_for(&mut waiting, timeout);
         }
@@ -205,6 +208,16 @@ impl Inbox {
         for write in writes {
             let _ = write.answer.send(Err(WriteError::Stopping));
         }
+    }
+}
+
+/// Wakes the driver when it is dropped.
+#[must_use = "dropped at once it gathers nothing"]
+pub(crate) struct Wake<'a>(&'a Condvar);
+
+impl Drop for Wake<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }
 
@@ -243,19 +256,31 @@ mod tests {
         let mut kept = Vec::new();
         for _ in 0..WAITING_WRITES {
             let (write, answered) = write(300);
-            inbox.propose(write).unwrap();
+            let wake = inbox.propose(write).unwrap();
+            assert_eq!(wake.is_some(), kept.is_empty(), "the first one wakes the driver");
             kept.push(answered);
         }
-        assert_eq!(inbox.propose(write(1).0), Err(WriteError::Overloaded));
-        assert_eq!(inbox.propose(write(COMMAND_BYTES + 1).0), Err(WriteError::TooLarge));
+        assert_eq!(inbox.propose(write(1).0).err(), Some(WriteError::Overloaded));
+        assert_eq!(inbox.propose(write(COMMAND_BYTES + 1).0).err(), Some(WriteError::TooLarge));
         assert!(inbox.take(Duration::ZERO, false).writes.is_empty(), "not while the disk is behind");
         let taken = inbox.take(Duration::ZERO, true).writes.len();
         assert_eq!(taken, PROPOSAL_BYTES / 300);
-        inbox.propose(write(1).0).unwrap();
+        drop(inbox.propose(write(1).0).unwrap());
         inbox.close();
-        assert_eq!(inbox.propose(write(1).0), Err(WriteError::Stopping));
+        assert_eq!(inbox.propose(write(1).0).err(), Some(WriteError::Stopping));
         let stopped = kept.iter_mut().filter_map(|answered| answered.try_recv().ok()).count();
         assert_eq!(stopped, WAITING_WRITES - taken, "whoever waits is told");
+    }
+
+    #[test]
+    fn a_write_wakes_the_driver_if_it_is_the_first_or_others_were_held_back() {
+        let inbox = Inbox::default();
+        let wakes = || inbox.propose(write(1).0).unwrap().is_some();
+        assert!(wakes() && !wakes());
+        inbox.take(Duration::ZERO, false);
+        assert!(wakes() && wakes(), "there may be room by now");
+        assert_eq!(inbox.take(Duration::ZERO, true).writes.len(), 4);
+        assert!(wakes() && !wakes());
     }
 
     #[test]
