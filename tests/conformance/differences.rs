@@ -4,6 +4,7 @@ use duet_etcd_api::authpb::permission::Type;
 use duet_etcd_api::etcdserverpb as pb;
 use pb::compare::{CompareResult, TargetUnion};
 use pb::kv_client::KvClient;
+use pb::maintenance_client::MaintenanceClient;
 use pb::request_op::Request::{RequestPut, RequestRange, RequestTxn};
 
 use crate::harness::run;
@@ -101,6 +102,10 @@ fn what_etcds_let_through_needs_a_user_and_a_permission() {
             ] {
                 play.step_says_here(step, answer).await;
             }
+        }
+        for nobody in play.callers("").1 {
+            let list = MaintenanceClient::new(nobody).alarm(pb::AlarmRequest::default()).await;
+            assert_eq!(list.err().map(|status| refusal(&status)).as_deref(), Some(users::NOBODY));
         }
         play.tidy_up().await;
     });

@@ -8,12 +8,19 @@ use pb::compare::TargetUnion;
 use pb::request_op::Request;
 
 use crate::random::Random;
+use crate::requests::{all, puts};
 use crate::step::Step;
 
 /// Few, so that Go's sort, which is stable only for up to twelve items, orders ties as ours does.
 const KEYS: [&str; 9] = ["a", "a/", "a/1", "a/2", "b", "b\0", "c", "d", "zz"];
 const ENDS: [&str; 7] = ["", "", "\0", "b", "a0", "c", "a"];
 const VALUES: [&str; 5] = ["", "1", "2", "20", "x"];
+
+/// Bytes of a value that no request may have.
+const TOO_LARGE: usize = 1_600_000;
+
+/// Operations that a part of a transaction may have.
+const MOST_OPERATIONS: usize = 128;
 
 /// Deepest nesting of transactions.
 const DEPTH: u64 = 2;
@@ -44,6 +51,9 @@ impl Generator {
     }
 
     pub(crate) fn step(&mut self) -> Step {
+        if self.random.percent(2) {
+            return self.above_a_limit();
+        }
         match self.random.within(0..100) {
             0..30 => {
                 self.revision += 1;
@@ -77,6 +87,18 @@ impl Generator {
             91..96 => Step::Watch(self.watch()),
             96..98 => Step::CancelWatch(self.random.pick(&[1, 2, 3, 7])),
             _ => Step::Progress,
+        }
+    }
+
+    /// What is refused whatever the state is.
+    fn above_a_limit(&mut self) -> Step {
+        let too_large = pb::PutRequest { value: vec![b'v'; TOO_LARGE].into(), ..self.put() };
+        let many = self.random.pick(&[MOST_OPERATIONS + 1, 2 * MOST_OPERATIONS]);
+        match self.random.within(0..4) {
+            0 => Step::Put(too_large),
+            1 => Step::Txn(all([Request::RequestPut(too_large)])),
+            2 => Step::Txn(pb::TxnRequest { success: puts(many), ..self.txn(DEPTH) }),
+            _ => Step::Txn(pb::TxnRequest { failure: puts(many), ..self.txn(DEPTH) }),
         }
     }
 
