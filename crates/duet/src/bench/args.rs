@@ -332,11 +332,6 @@ impl Operation {
         }
     }
 
-    /// Whether one is little work: many are meaningful in an open loop.
-    pub const fn is_small(self) -> bool {
-        !matches!(self, Self::Range | Self::Watch | Self::WatchLag)
-    }
-
     /// Whether it finds nothing to do without keys written before.
     pub const fn needs_keys(self) -> bool {
         !matches!(self, Self::Put | Self::Watch | Self::WatchLag)

@@ -50,7 +50,7 @@ async fn compare(args: &CompareArgs) -> Result<Comparison, Failure> {
     let mut progress = Progress::new();
     progress.say("probing disk and loopback ...");
     let conditions = Conditions::probe(base.path(), etcd_version).await?;
-    let mut samples = Vec::new();
+    let mut results = Results::default();
     for round in 1..=args.rounds {
         for system in in_turn(&args.systems, round) {
             let dir = base.path().join(format!("{system:?}-{round}").to_lowercase());
@@ -60,7 +60,7 @@ async fn compare(args: &CompareArgs) -> Result<Comparison, Failure> {
             note("starting");
             let running = System::start(system, &launcher, &args.etcd, &dir).await?;
             let subject = Subject { args, system, round, running: &running, dir: &dir };
-            subject.measure_all(&mut samples, &mut note).await?;
+            subject.measure_all(&mut results, &mut note).await?;
             drop(running);
             std::fs::remove_dir_all(&dir).ok();
         }
@@ -72,7 +72,13 @@ async fn compare(args: &CompareArgs) -> Result<Comparison, Failure> {
         keys: args.keys,
         spread: args.spread,
     };
-    Ok(Comparison { conditions, setup, samples })
+    if results.samples.is_empty() {
+        let what = "nothing could be measured";
+        return Err(
+            Failure::new(what, "see the logs with --dir DIR").with_details(results.not_measured.join("\n"))
+        );
+    }
+    Ok(Comparison { conditions, setup, samples: results.samples, not_measured: results.not_measured })
 }
 
 /// The order changes from round to round: whoever comes after another finds the disk as that one left it.
@@ -81,6 +87,31 @@ fn in_turn(systems: &[SystemName], round: usize) -> Vec<SystemName> {
     let by = round.saturating_sub(1) % order.len().max(1);
     order.rotate_left(by);
     order
+}
+
+/// Everything that is asked of each system, in this order.
+fn loads(args: &CompareArgs) -> Vec<Load> {
+    let of = |operation: Operation| {
+        let closed = |clients: usize| Load { operation, rate: None, clients };
+        let open = |rate: u64| Load { operation, rate: Some(rate), clients: 0 };
+        match operation {
+            Operation::Watch => vec![closed(args.watchers)],
+            Operation::WatchLag => vec![closed(args.lag_watchers)],
+            Operation::Range => args.clients.iter().copied().map(closed).collect(),
+            _ => {
+                let open = args.rate.iter().copied().map(open);
+                args.clients.iter().copied().map(closed).chain(open).collect()
+            }
+        }
+    };
+    args.ops.iter().copied().flat_map(of).collect()
+}
+
+/// What has been measured so far.
+#[derive(Default)]
+struct Results {
+    samples: Vec<Sample>,
+    not_measured: Vec<String>,
 }
 
 /// A running system in one round.
@@ -94,42 +125,40 @@ struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    async fn measure_all(
-        &self,
-        samples: &mut Vec<Sample>,
-        note: &mut impl FnMut(&str),
-    ) -> Result<(), Failure> {
+    /// Measures everything. What cannot be measured is told in the report and does not end the others.
+    async fn measure_all(&self, results: &mut Results, note: &mut impl FnMut(&str)) -> Result<(), Failure> {
         if self.args.ops.iter().any(|operation| operation.needs_keys()) {
             note("writing the keys to read");
             load::fill_with(self.plan(Operation::Put, FILL_CLIENTS, None).await?).await?;
         }
-        for operation in &self.args.ops {
-            match operation {
-                Operation::Watch => {
-                    note(&format!("watch with {} watchers", self.args.watchers));
-                    samples.push(self.watch(*operation, self.args.watchers, None).await?);
-                }
-                Operation::WatchLag => {
-                    note(&format!("the highest rate with {} watchers", self.args.lag_watchers));
-                    let most = self.watch(*operation, self.args.lag_watchers, None).await?;
-                    let millis = u64::try_from(self.args.seconds.as_millis()).unwrap_or(u64::MAX).max(1);
-                    let half = most.report.operations * 500 / millis;
-                    note(&format!("watch-lag with {} watchers, {half} writes/s", self.args.lag_watchers));
-                    samples.push(self.watch(*operation, self.args.lag_watchers, Some(half.max(1))).await?);
-                }
-                _ => {
-                    for clients in &self.args.clients {
-                        note(&format!("{} with {clients} clients", operation.name()));
-                        samples.push(self.measure(*operation, *clients, None).await?);
-                    }
-                    for rate in self.args.rate.iter().filter(|_| operation.is_small()) {
-                        note(&format!("{} at {rate} a second", operation.name()));
-                        samples.push(self.measure(*operation, OPEN_LOOP_CLIENTS, Some(*rate)).await?);
-                    }
-                }
+        for load in loads(self.args) {
+            note(&load.in_words());
+            let sample = match load.operation {
+                Operation::Watch => self.watch(load, None).await,
+                Operation::WatchLag => self.watch_lag(load, note).await,
+                _ => self.measure(load).await,
+            };
+            match sample {
+                Ok(sample) => results.samples.push(sample),
+                Err(failure) => results.not_measured.push(format!(
+                    "round {}: {}: {}: {}",
+                    self.round,
+                    self.system.words(),
+                    load.in_words(),
+                    failure.what
+                )),
             }
         }
         Ok(())
+    }
+
+    /// The lag at half the highest rate.
+    async fn watch_lag(&self, load: Load, note: &mut impl FnMut(&str)) -> Result<Sample, Failure> {
+        let most = self.watch(load, None).await?;
+        let millis = u64::try_from(self.args.seconds.as_millis()).unwrap_or(u64::MAX).max(1);
+        let half = most.report.operations * 500 / millis;
+        note(&format!("{}, {half} writes/s", load.in_words()));
+        self.watch(load, Some(half.max(1))).await
     }
 
     async fn endpoints(&self) -> Result<Vec<String>, Failure> {
@@ -153,29 +182,19 @@ impl Subject<'_> {
         })
     }
 
-    async fn measure(
-        &self,
-        operation: Operation,
-        clients: usize,
-        rate: Option<u64>,
-    ) -> Result<Sample, Failure> {
-        let plan = self.plan(operation, clients, rate).await?;
+    async fn measure(&self, load: Load) -> Result<Sample, Failure> {
+        let clients = if load.rate.is_some() { OPEN_LOOP_CLIENTS } else { load.clients };
+        let plan = self.plan(load.operation, clients, load.rate).await?;
         let window = Window::default();
         let work = load::run_in(plan, window.clone());
-        let clients = if rate.is_some() { 0 } else { clients };
-        self.observe(Load { operation, rate, clients }, window, work).await
+        self.observe(load, window, work).await
     }
 
-    async fn watch(
-        &self,
-        operation: Operation,
-        watchers: usize,
-        rate: Option<u64>,
-    ) -> Result<Sample, Failure> {
+    async fn watch(&self, load: Load, rate: Option<u64>) -> Result<Sample, Failure> {
         let plan = WatchPlan {
-            operation,
+            operation: load.operation,
             endpoints: self.endpoints().await?,
-            watchers,
+            watchers: load.clients,
             value_size: self.args.value_size,
             seconds: self.args.seconds,
             warmup: self.args.warmup,
@@ -184,7 +203,7 @@ impl Subject<'_> {
         };
         let window = Window::default();
         let work = watch_load::run(plan, window.clone());
-        self.observe(Load { operation, rate: None, clients: watchers }, window, work).await
+        self.observe(load, window, work).await
     }
 
     /// What the servers consume while some work is measured. Taken over the measured seconds only.

@@ -19,6 +19,8 @@ pub struct Comparison {
     pub setup: Setup,
     /// Every single measurement.
     pub samples: Vec<Sample>,
+    /// What could not be measured, and why.
+    pub not_measured: Vec<String>,
 }
 
 /// How it was measured.
@@ -54,6 +56,12 @@ fn by_name<S: serde::Serializer>(operation: &Operation, serializer: S) -> Result
 }
 
 impl Load {
+    /// "put with 64 clients", "put at 1000 a second".
+    pub fn in_words(self) -> String {
+        let with = if self.rate.is_some() { "at" } else { "with" };
+        format!("{} {with} {}", self.operation.name(), self.words())
+    }
+
     /// Below a group of bars.
     fn words(self) -> String {
         let clients = self.clients;
@@ -185,6 +193,9 @@ impl Comparison {
             writeln!(markdown, "![{}]({name}.svg)\n", chart.title).ok();
         }
         markdown.push_str(&table(&rows));
+        for missing in &self.not_measured {
+            write!(markdown, "\nNot measured: {missing}.\n").ok();
+        }
         Document {
             text: self.text(&rows, Paint::stdout()),
             json: json(self),
@@ -237,6 +248,9 @@ impl Comparison {
             if row.errors > 0 {
                 writeln!(text, "{:23}{}", "", paint.red(format!("{} errors, see --json", row.errors))).ok();
             }
+        }
+        for missing in &self.not_measured {
+            writeln!(text, "\n{} {missing}", paint.red("not measured:")).ok();
         }
         text
     }

@@ -32,6 +32,8 @@ const LAG_WRITERS: usize = 256;
 const STAMP_BYTES: usize = 8;
 /// Digits of a key's number.
 const DIGITS: usize = 9;
+/// An etcd that is still busy with what came before may take long to open a watch.
+const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 /// Events still under way at the end are waited for so long; then they are lost.
 const LAST_EVENTS: Duration = Duration::from_secs(5);
 /// How often it is looked whether they are there.
@@ -159,7 +161,7 @@ async fn open_all(plan: &WatchPlan, prefix: &str, lanes: &[Rc<Lane>]) -> Result<
         let lane = &lanes[index % lanes.len()];
         let opened = async {
             let mut caller = lane.caller().await?;
-            deadline(plan.timeout, open(&mut caller, plan, prefix, index)).await
+            deadline(OPEN_DEADLINE, open(&mut caller, plan, prefix, index)).await
         };
         streams.push(opened.await.map_err(|error| {
             Failure::new(format!("watcher {} of {}: {error}", index + 1, plan.watchers), "try fewer watchers")
