@@ -167,6 +167,12 @@ impl Appliance {
         appliance
     }
 
+    /// This appliance's former life was over at `time`, before it was recovered: whatever that one promised, it promised
+    /// earlier. To be said at once after [`Self::recover`].
+    pub fn former_life_ended(&mut self, time: Instant) {
+        self.promise_until = self.promise_until.min(time.after(limits::PROMISE_MAX));
+    }
+
     /// Keeps another number of entries below the checkpoint than [`limits::RETAIN_ENTRIES`].
     pub const fn retain(&mut self, entries: u64) {
         self.retained = entries;

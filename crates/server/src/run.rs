@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use duet_protocol::{Appliance, ApplianceId, ClusterId, DiskId, OwnState, RecoveredLog};
+use duet_protocol::{Appliance, ApplianceId, ClusterId, DiskId, Instant, OwnState, RecoveredLog};
 use duet_storage::{DataDir, Parts};
 use duet_witness::register::DEFAULT_DEADLINE;
 use duet_witness::{ClusterName, ReadOutcome, Register, record};
@@ -253,6 +253,8 @@ struct Room {
     copies: Arc<CopySender>,
     board: Arc<PeerBoard>,
     data: Arc<DataDir>,
+    /// When it was certain that no earlier process works with the data any more.
+    former_life_ended: Instant,
 }
 
 impl Room {
@@ -263,6 +265,8 @@ impl Room {
         data: DataDir,
         parts: Parts,
     ) -> Result<Self, StartError> {
+        // The directory's lock is ours, so whoever worked here before has ended.
+        let former_life_ended = clock::now();
         let OwnState { cluster, appliance, disk, .. } = parts.own_state;
         let identity = Identity {
             cluster_name: config.cluster.clone(),
@@ -341,12 +345,39 @@ impl Room {
             progress: machine.progress.clone(),
         };
         let (link, copies) = (Arc::new(link), Arc::new(copies));
-        Ok(Self { config, name, register, parts, inner, fate, tail, machine, link, copies, board, data })
+        Ok(Self {
+            config,
+            name,
+            register,
+            parts,
+            inner,
+            fate,
+            tail,
+            machine,
+            link,
+            copies,
+            board,
+            data,
+            former_life_ended,
+        })
     }
 
     fn start(self, listeners: Listeners) -> Result<Server, StartError> {
-        let Self { config, name, register, parts, inner, fate, tail, machine, link, copies, board, data } =
-            self;
+        let Self {
+            config,
+            name,
+            register,
+            parts,
+            inner,
+            fate,
+            tail,
+            machine,
+            link,
+            copies,
+            board,
+            data,
+            former_life_ended,
+        } = self;
         let inbox = inner.inbox.clone();
         let queue = Arc::<LogQueue>::default();
         let mut threads = Vec::from(machine.start(&fate)?);
@@ -383,7 +414,9 @@ impl Room {
         let (appliance, client_url) = (config.appliance, config.client_url.clone());
         // The core is made on its own thread: a violated invariant is a panic, and that thread's panics are reported.
         let drive = move || {
-            let core = Appliance::recover(rand::random(), parts.own_state, recovered, applied, clock::now());
+            let mut core =
+                Appliance::recover(rand::random(), parts.own_state, recovered, applied, clock::now());
+            core.former_life_ended(former_life_ended);
             let driver = Driver {
                 core,
                 own_state: parts.own_state_file,

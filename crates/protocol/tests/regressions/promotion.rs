@@ -30,6 +30,22 @@ fn a_restarted_appliance_presumes_the_longest_promise_it_may_have_given() {
     assert!(bench.attempt(Action::BeginAlone));
 }
 
+/// A start that takes long to read its data waits for the rest of the promise only.
+#[test]
+fn a_promise_is_presumed_from_the_end_of_the_life_that_may_have_given_it() {
+    for since_the_end in [limits::PROMISE, limits::PROMISE_MAX * 4] {
+        let own = Bench::start(A, solo(1, A), &[], 0).it.status().own;
+        let recovered = Instant(0).after(since_the_end);
+        let log = RecoveredLog { base: Position::EMPTY, stamps: Vec::new() };
+        let mut it = Appliance::recover(LIFE, own, log, Lsn(0), recovered);
+        it.former_life_ended(Instant(0));
+        let mut bench = Bench { it, now: recovered, effects: Vec::new() };
+        assert_eq!(bench.attempt(Action::BeginAlone), since_the_end > limits::PROMISE_MAX);
+        bench.now = recovered.max(Instant(0).after(limits::PROMISE_MAX));
+        assert!(bench.role() == RoleName::Primary || bench.attempt(Action::BeginAlone));
+    }
+}
+
 #[test]
 fn the_record_of_another_pair_is_an_answer() {
     let mut bench = Bench::start(A, solo(1, A), &entries(Position::EMPTY, 1, 2), 2);
