@@ -63,8 +63,9 @@ pub struct Run {
 
 /// All of them; builds the tests first.
 pub fn all() -> Result<Vec<Check>, String> {
-    let executables = suites::build()?;
+    // First: the build may put another in its place, and then it has no path any more.
     let itself = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let executables = suites::build()?;
     let suite = |(name, crates): &(&str, &'static [&'static str])| {
         let found = executables.iter().find(|executable| executable.name == suites::target(name));
         let executable = found.ok_or_else(|| format!("there are no tests {name}"))?;
