@@ -21,7 +21,8 @@ pub const CALL: Duration = Duration::from_secs(30);
 /// The first version whose behaviour Duet has throughout.
 pub const TARGET: Version = Version(3, 5, 0);
 
-/// The first ones of 3.5: they name a refused watch otherwise than those before and after, and let anybody compact.
+/// The first ones of 3.5: they name a refused watch otherwise than those before and after, let anybody compact, and forget the
+/// deletion at whose revision they compact.
 const EARLY: std::ops::RangeInclusive<Version> = TARGET..=Version(3, 5, 1);
 
 /// Never answers the update of a member that it does not know; others do.
@@ -60,7 +61,7 @@ fn channel(url: &str) -> Channel {
 }
 
 impl Servers {
-    /// Whether the etcd is one of the first of 3.5, which ask less of users.
+    /// Whether the etcd is one of the first of 3.5.
     pub fn is_early(&self) -> bool {
         EARLY.contains(&self.version)
     }

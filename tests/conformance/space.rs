@@ -98,6 +98,10 @@ fn a_full_store_refuses_alike_and_goes_on_when_there_is_room() {
         }
         let mut play = Play::begin(&servers).await;
         for step in everything() {
+            // The first of 3.5 refuse transactions that only read, too.
+            if servers.is_early() && matches!(step, Step::Txn(_)) {
+                continue;
+            }
             play.step(step).await;
         }
         play.step_says(Step::Put(put("small", "v")), FULL).await;
