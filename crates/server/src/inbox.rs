@@ -21,6 +21,10 @@ pub(crate) const WAITING_WRITES: usize = 16_384;
 /// Bytes of commands that may wait for the driver, for the same reason: bounds memory.
 pub(crate) const WAITING_WRITE_BYTES: usize = 64 << 20;
 
+/// Writes that do not wait for others any more: the driver is woken for them while more are received. A batch of this size pays
+/// for its sync, and the disk has something to do meanwhile.
+const GATHERED_WRITES: usize = 32;
+
 /// Writes joined into one proposal: one disk write, and one or a few appends to the peer.
 pub(crate) const PROPOSAL_WRITES: usize = 4_096;
 
@@ -101,7 +105,7 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     /// A client's write; refused when too many wait. Who puts in the first one wakes the driver, when it likes to: those that
-    /// come until then go into the same proposal, and waking a thread costs more than all else here.
+    /// come until then go into the same proposal, and waking a thread costs more than all else here. Many do not wait for it.
     pub(crate) fn propose(&self, write: PendingWrite) -> Result<Option<Wake<'_>>, WriteError> {
         if write.command.len() > COMMAND_BYTES {
             return Err(WriteError::TooLarge);
@@ -117,7 +121,12 @@ impl Inbox {
         }
         waiting.write_bytes += write.command.len();
         waiting.writes.push(write);
-        let wakes = waiting.writes.len() == 1 || waiting.held_back;
+        let count = waiting.writes.len();
+        let wakes = count == 1 || waiting.held_back;
+        if count == GATHERED_WRITES {
+            drop(waiting);
+            self.driver.notify_one();
+        }
         Ok(wakes.then_some(Wake(&self.driver)))
     }
 
