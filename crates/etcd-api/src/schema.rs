@@ -11,7 +11,8 @@ use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
 /// What the build wrote.
-const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+/// All services and messages, as an encoded `FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     let descriptors = FileDescriptorSet::decode(DESCRIPTORS).expect("the build wrote descriptors");

@@ -49,7 +49,7 @@ use crate::grpc::lease::LeaseService;
 use crate::grpc::lock::LockService;
 use crate::grpc::maintenance::MaintenanceService;
 use crate::grpc::watch::WatchService;
-use crate::grpc::{Api, Stopping};
+use crate::grpc::{Api, Stopping, reflection};
 use crate::handle::Handle;
 use crate::http::{gateway, health, metrics, plain};
 use crate::lease_clock::LeaseClock;
@@ -173,6 +173,8 @@ fn grpc_routes(api: &Api) -> Router {
         .add_service(unlimited!(LockServer, LockService))
         .add_service(unlimited!(ElectionServer, ElectionService))
         .add_service(unlimited!(HealthServer, HealthService))
+        .add_service(reflection::present())
+        .add_service(reflection::former())
         .into_axum_router()
         .layer(middleware::from_fn_with_state(api.clone(), gate))
 }

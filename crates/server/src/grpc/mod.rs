@@ -21,6 +21,7 @@ pub(crate) mod lock;
 pub(crate) mod maintenance;
 mod observe;
 mod permit;
+pub(crate) mod reflection;
 mod waiting_line;
 pub(crate) mod watch;
 pub(crate) mod watch_stream;

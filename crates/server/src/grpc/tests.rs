@@ -5,6 +5,7 @@ mod forwarding;
 mod keys;
 mod limits;
 mod locks;
+mod reflection;
 mod watches;
 
 use std::sync::{Arc, Weak};
