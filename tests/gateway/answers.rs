@@ -2,7 +2,9 @@
 //!
 //! An etcd before 3.5 writes the fields of an error in another order: there the contents count.
 
-use duet::bench::etcd::EtcdCluster;
+use std::path::PathBuf;
+
+use duet::bench::etcd::{EtcdCluster, version};
 use duet::process::Launcher;
 use http::Method;
 use serde_json::Value;
@@ -258,19 +260,29 @@ async fn check(who: &str, url: &str, by_contents: bool) {
     }
 }
 
+fn etcd() -> PathBuf {
+    std::env::var_os(ETCD).map_or_else(|| "etcd".into(), PathBuf::from)
+}
+
+/// The etcd to compare with, beside a pair; nothing, with a word, where there is none.
+pub async fn start_etcd(pair: &Pair, flags: &[&str]) -> Option<EtcdCluster> {
+    if version(&etcd()).is_err() {
+        println!("not compared with etcd: its server is not installed");
+        return None;
+    }
+    let launcher = Launcher::new(env!("CARGO_BIN_EXE_duet")).unwrap();
+    Some(EtcdCluster::start_with(&launcher, &etcd(), &pair.dir().join("etcd"), 1, flags).await.unwrap())
+}
+
 #[test]
 fn every_answer_is_etcds() {
     run(async {
         let pair = Pair::start(Witness::Server).await;
         check("duet", &pair.client_url(A), false).await;
-        let etcd = std::env::var_os(ETCD).map_or_else(|| "etcd".into(), std::path::PathBuf::from);
-        let Ok(version) = duet::bench::etcd::version(&etcd) else {
-            println!("not compared with etcd: its server is not installed");
-            return;
-        };
-        let launcher = Launcher::new(env!("CARGO_BIN_EXE_duet")).unwrap();
-        let cluster = EtcdCluster::start(&launcher, &etcd, &pair.dir().join("etcd"), 1).await.unwrap();
-        check(&format!("etcd {version}"), &cluster.urls()[0], version.starts_with("3.4")).await;
+        if let Some(cluster) = start_etcd(&pair, &[]).await {
+            let version = version(&etcd()).unwrap();
+            check(&format!("etcd {version}"), &cluster.urls()[0], version.starts_with("3.4")).await;
+        }
     });
 }
 

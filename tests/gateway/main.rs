@@ -14,3 +14,4 @@ mod http_client;
 mod metrics;
 mod patroni;
 mod ports;
+mod users;

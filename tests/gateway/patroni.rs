@@ -15,7 +15,7 @@ const MEMBERS: &str = "/service/batman/members/";
 const END: &str = "/service/batman0";
 
 /// Base64 by hand: Patroni's keys are short.
-fn base64(text: &str) -> String {
+pub fn base64(text: &str) -> String {
     const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for group in text.as_bytes().chunks(3) {

@@ -88,3 +88,18 @@ fn a_grpc_path_over_http_1_is_nothing() {
         );
     });
 }
+
+/// etcd's gateway goes by it where a form is posted.
+#[test]
+fn a_method_that_a_header_names_instead_is_not_looked_at() {
+    run(async {
+        let pair = Pair::start(Witness::Server).await;
+        let url = pair.client_url(A);
+        let headers = [("x-http-method-override", "DELETE")];
+        let answer =
+            request(&url, Method::POST, "/v3/kv/range", &headers, r#"{"key":"aw=="}"#).await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let answer = request(&url, Method::GET, "/v3/kv/range", &headers, "").await.unwrap();
+        assert_ne!(answer.status, 200, "{answer:?}");
+    });
+}
