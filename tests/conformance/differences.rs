@@ -6,6 +6,7 @@ use pb::compare::{CompareResult, TargetUnion};
 use pb::kv_client::KvClient;
 use pb::maintenance_client::MaintenanceClient;
 use pb::request_op::Request::{RequestPut, RequestRange, RequestTxn};
+use tonic::Code;
 
 use crate::harness::run;
 use crate::play::{PASSWORD, Play};
@@ -40,7 +41,7 @@ fn an_unknown_sort_target_is_refused_and_ends_etcd() {
             let mut client = KvClient::new(appliance.clone());
             client.put(put("k", "v")).await.unwrap();
             let status = client.range(odd.clone()).await.unwrap_err();
-            assert_eq!(status.code(), tonic::Code::InvalidArgument, "{}", refusal(&status));
+            assert_eq!(status.code(), Code::InvalidArgument, "{}", refusal(&status));
             client.range(get("k")).await.unwrap();
         }
         let mut client = KvClient::new(servers.etcd[0].clone());
@@ -48,7 +49,7 @@ fn an_unknown_sort_target_is_refused_and_ends_etcd() {
         client.range(odd).await.unwrap_err();
         let status = client.range(get("k")).await.unwrap_err();
         // Nothing listens any more, or the connection breaks while it is tried.
-        let is_gone = matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Unknown);
+        let is_gone = matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled);
         assert!(is_gone, "etcd lives on: {}", refusal(&status));
     });
 }
@@ -140,5 +141,20 @@ fn granting_no_permission_is_refused_and_ends_some_etcds() {
         let none = UserStep::Permit { role: "staff".to_owned(), permission: None };
         let refused = "InvalidArgument \"etcdserver: permission not given\"";
         play.step_says_here(Step::Users(none), refused).await;
+    });
+}
+
+#[test]
+fn the_size_of_a_write_is_looked_at_before_its_token() {
+    run(async {
+        let Some(servers) = users::start().await else { return };
+        let mut play = Play::with_users(&servers).await;
+        play.step(Step::As("stranger")).await;
+        let large = Step::Put(pb::PutRequest { value: vec![b'v'; 1_600_000].into(), ..put("k", "") });
+        let difference = play.try_step(&large).await.unwrap_err().to_string();
+        for told in ["invalid auth token", "request is too large"] {
+            assert!(difference.contains(told), "not {told}");
+        }
+        play.tidy_up().await;
     });
 }

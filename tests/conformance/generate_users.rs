@@ -2,11 +2,12 @@
 //! logged in before.
 //!
 //! Left out is what no user is asked for in some or all versions of etcd (see `differences`): leases, transactions in
-//! transactions, requests that name no key.
+//! transactions, requests that name no key; and ranges that end before they begin.
 
 use duet_etcd_api::authpb::Permission;
 use duet_etcd_api::etcdserverpb as pb;
 use pb::request_op::Request;
+use prost::Message;
 
 use crate::generate::Generator;
 use crate::play::ROOT;
@@ -43,17 +44,41 @@ pub fn sequence(seed: u64) -> Vec<Step> {
     steps
 }
 
+/// Whether a range ends before it begins. What etcd then asks for depends on the shape of the tree that it keeps a user's
+/// permissions in.
+fn is_backward(key: &[u8], end: &[u8]) -> bool {
+    !end.is_empty() && end != b"\0" && end <= key
+}
+
+fn goes_backward(operation: &pb::RequestOp) -> bool {
+    match &operation.request {
+        Some(Request::RequestRange(range)) => is_backward(&range.key, &range.range_end),
+        Some(Request::RequestDeleteRange(delete)) => is_backward(&delete.key, &delete.range_end),
+        _ => false,
+    }
+}
+
+/// Larger requests are refused for that, or for their token: see `differences`.
+const SMALL_BYTES: usize = 1_000_000;
+
 /// Whether all versions ask the same before they do it.
 fn is_asked_alike(step: &Step) -> bool {
     match step {
+        Step::Put(put) => put.encoded_len() < SMALL_BYTES,
+        Step::Range(range) => !is_backward(&range.key, &range.range_end),
+        Step::Delete(delete) => !is_backward(&delete.key, &delete.range_end),
+        Step::Watch(watch) => !is_backward(&watch.key, &watch.range_end),
         Step::Grant(_) | Step::Revoke(_) | Step::Leases | Step::TimeToLive(_) | Step::Compact(_) => false,
         Step::Txn(request) => {
             let mut operations = request.success.iter().chain(&request.failure);
-            let nested =
-                operations.any(|operation| matches!(operation.request, Some(Request::RequestTxn(_))));
+            let odd = operations.any(|operation| {
+                matches!(operation.request, Some(Request::RequestTxn(_))) || goes_backward(operation)
+            });
+            let odd =
+                odd || request.compare.iter().any(|compare| is_backward(&compare.key, &compare.range_end));
             let names_no_key =
                 request.compare.is_empty() && request.success.is_empty() && request.failure.is_empty();
-            !nested && !names_no_key
+            !odd && !names_no_key && request.encoded_len() < SMALL_BYTES
         }
         _ => true,
     }

@@ -16,9 +16,10 @@ const SEED: &str = "DUET_CONFORMANCE_SEED";
 /// Seconds of the long form.
 const SECONDS: &str = "DUET_CONFORMANCE_SECONDS";
 
-/// Sequences of the short form: these, and then others for some seconds.
-const FIRST_SEEDS: std::ops::Range<u64> = 0..12;
-const SHORT: Duration = Duration::from_secs(12);
+/// Sequences of the short form: always the same, so that it fails for nobody who has changed nothing.
+const SHORT: std::ops::Range<u64> = 0..20;
+
+/// How long the long form plays others.
 const LONG: Duration = Duration::from_mins(10);
 
 /// How long a failing sequence is shortened.
@@ -93,6 +94,7 @@ async fn check(kind: Kind, servers: &Servers, seed: u64) -> usize {
     panic!("{told}in {difference}\n\n{SEED}={seed} cargo test -p duet --test conformance -- {}", kind.name);
 }
 
+/// Plays the first sequences, and then others for some time.
 async fn check_for(kind: Kind, time: Duration) {
     let Some(servers) = users::start().await else { return };
     if let Ok(seed) = std::env::var(SEED) {
@@ -100,7 +102,7 @@ async fn check_for(kind: Kind, time: Duration) {
         return;
     }
     let (start, mut sequences, mut steps) = (Instant::now(), 0, 0);
-    for seed in FIRST_SEEDS {
+    for seed in SHORT {
         steps += check(kind, &servers, seed).await;
         sequences += 1;
     }
@@ -118,12 +120,12 @@ fn long() -> Duration {
 
 #[test]
 fn random_sequences_are_answered_alike() {
-    run(check_for(KEYS, SHORT));
+    run(check_for(KEYS, Duration::ZERO));
 }
 
 #[test]
 fn random_sequences_with_users_are_answered_alike() {
-    run(check_for(USERS, SHORT));
+    run(check_for(USERS, Duration::ZERO));
 }
 
 #[test]

@@ -25,9 +25,6 @@ pub const TARGET: Version = Version(3, 5, 0);
 /// deletion at whose revision they compact.
 const EARLY: std::ops::RangeInclusive<Version> = TARGET..=Version(3, 5, 1);
 
-/// Never answers the update of a member that it does not know; others do.
-pub const SILENT_ABOUT_STRANGERS: Version = Version(3, 5, 1);
-
 /// Major, minor and patch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Version(u32, u32, u32);

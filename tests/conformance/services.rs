@@ -21,7 +21,7 @@ use tonic::transport::Channel;
 
 use crate::harness::run;
 use crate::requests::{bytes, put, range};
-use crate::servers::{CALL, SILENT_ABOUT_STRANGERS, Servers};
+use crate::servers::{CALL, Servers};
 use crate::step::{Step, in_short, refusal};
 
 /// The same words from etcd and from both appliances.
@@ -32,10 +32,17 @@ async fn same(servers: &Servers, what: &str, call: impl AsyncFn(Channel) -> Stri
     let etcd = call(&servers.etcd[0]).await;
     for appliance in &servers.duet {
         let duet = call(appliance).await;
+        if etcd == "no answer" && SILENT.contains(&what) {
+            println!("{what}: no answer from etcd, {duet} from Duet");
+            continue;
+        }
         assert_eq!(duet, etcd, "{what}");
     }
     etcd
 }
+
+/// What etcd sometimes (3.5.1: always) asks itself about for ever, while it takes another member for the leader.
+const SILENT: [&str; 2] = ["promoting a stranger", "new addresses of a stranger"];
 
 /// How a call ended, in words.
 fn ended<T>(answer: Result<T, Status>) -> String {
@@ -167,16 +174,12 @@ fn members_are_listed_and_strangers_refused_alike() {
             ended(client.member_promote(pb::MemberPromoteRequest { id }).await)
         })
         .await;
-        if servers.version != SILENT_ABOUT_STRANGERS {
-            same(&servers, "new addresses of a stranger", async |channel| {
-                let request = pb::MemberUpdateRequest {
-                    id: stranger,
-                    peer_ur_ls: vec!["http://127.0.0.1:9".to_owned()],
-                };
-                ended(ClusterClient::new(channel).member_update(request).await)
-            })
-            .await;
-        }
+        same(&servers, "new addresses of a stranger", async |channel| {
+            let request =
+                pb::MemberUpdateRequest { id: stranger, peer_ur_ls: vec!["http://127.0.0.1:9".to_owned()] };
+            ended(ClusterClient::new(channel).member_update(request).await)
+        })
+        .await;
         for urls in [vec![], vec!["no address".to_owned()]] {
             same(&servers, &format!("a member at {urls:?}"), async |channel| {
                 let request = pb::MemberAddRequest { peer_ur_ls: urls.clone(), is_learner: false };
