@@ -90,7 +90,8 @@ fn the_witness_of_another_pair_of_the_same_name() {
         let [(mut ours, mut our_ledger), (mut theirs, mut their_ledger)] = two_pairs().await;
         ours.soft_stop(B).await;
         ours.soft_stop(A).await;
-        let their_record = theirs.record().await;
+        let both = |record: &duet_protocol::WitnessRecord| !record.conf.is_solo();
+        let their_record = theirs.until_record("that both are in sync", both).await;
         // Ours could begin alone, if the witness were its own.
         let foreign = format!("dir:{}", theirs.dir().join("witness").display());
         let old = set(&ours, A, "witness", &foreign);
