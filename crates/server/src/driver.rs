@@ -69,7 +69,7 @@ pub(crate) struct Driver {
     /// What this turn has for the peer: sent together at its end, or before anything that takes time.
     pub(crate) outgoing: Vec<Outgoing>,
     pub(crate) stopping: bool,
-    /// The same in entries, as configured.
+    /// Entries of log kept below the checkpoint for such a peer at most, as configured.
     pub(crate) retain_entries: u64,
 }
 

@@ -1,8 +1,8 @@
 //! Checkpoints: what makes the state durable.
 //!
 //! Owns what goes to the engine: the records applied since the last checkpoint, the revisions that died by
-//! compaction, and a small meta (revisions, leases, users and roles). Beginning one shares, it does not copy, so the store's lock
-//! is held for microseconds. `restore.rs` is the way back.
+//! compaction, and a small meta (revisions, leases, alarms, users and roles). Beginning one shares, it does not copy, so
+//! the store's lock is held for microseconds. `restore.rs` is the way back.
 
 use std::sync::Arc;
 

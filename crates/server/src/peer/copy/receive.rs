@@ -67,7 +67,7 @@ struct End {
 pub(crate) struct CopyReceiver {
     data: Arc<DataDir>,
     place_taken: Arc<AtomicBool>,
-    /// One that was interrupted, to be continued by the next. A restart of this appliance forgets it.
+    /// One that was interrupted, to be continued by the next. Its file stays until then or until a restart, which forgets it.
     interrupted: Mutex<Option<Arriving>>,
     received: Mutex<Option<ReceivedCopy>>,
     /// The connection that a copy arrives on.
