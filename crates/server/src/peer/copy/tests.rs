@@ -236,3 +236,15 @@ fn how_far_a_copy_is_can_be_asked_while_it_is_sent() {
     let all = ROWS * (VALUE_BYTES as u64 + 16 + 4);
     assert_eq!(report.of, all, "keys, values and checksums");
 }
+
+#[test]
+fn a_copy_takes_as_long_as_its_rate_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sender, (data, receiver)) = (sender(folder.path()), receiver(folder.path()));
+    let bytes = sender.state.snapshot().unwrap().bytes();
+    let sender = CopySender { rate: std::num::NonZeroU64::new(bytes * 4), ..sender };
+    let began = std::time::Instant::now();
+    assert_eq!(send_until(&sender, &receiver, DiskId(1), usize::MAX).unwrap(), ROWS);
+    assert!(began.elapsed() >= Duration::from_millis(250), "a quarter of a second's bytes");
+    assert_arrived(&sender, &receiver, &data);
+}
