@@ -37,6 +37,7 @@ mod witness_port;
 // The client API.
 mod auth;
 mod auto_compaction;
+mod background;
 pub mod client_limits;
 pub mod client_port;
 pub mod grpc;

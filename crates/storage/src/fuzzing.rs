@@ -204,7 +204,7 @@ fn sample_store() -> &'static FaultDisk {
         let store = StateStore::open(Arc::new(disk.clone()), Path::new(STORE_FILE), 1 << 20);
         let written = store.and_then(|store| {
             let mut batch = crate::Batch { meta: Some(Bytes::from_static(b"meta")), ..Default::default() };
-            let row = |row: u32| (row.to_be_bytes().to_vec(), Bytes::from(vec![7; 40]));
+            let row = |row: u32| (u128::from(row).to_be_bytes(), Bytes::from(vec![7; 40]));
             batch.puts = (0..400).map(row).collect();
             batch.applied.lsn = Lsn(9);
             store.commit(&batch)

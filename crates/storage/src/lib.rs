@@ -29,6 +29,6 @@ pub use log::{Damage, Log, LogError, LogOptions, LogReader, Preparer, ReadError,
 pub use own_state::{OwnStateError, OwnStateFile};
 pub use recovery::{Parts, RecoverError, RecoverOptions};
 pub use state_store::{
-    Batch, CopyMark, ReadySnapshot, SnapshotBuilder, StateError, StateReader, StateSizes, StateSnapshot,
-    StateStore,
+    Batch, CopyMark, ReadySnapshot, RowKey, SnapshotBuilder, StateError, StateReader, StateSizes,
+    StateSnapshot, StateStore,
 };

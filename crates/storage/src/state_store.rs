@@ -35,7 +35,7 @@ use crate::{
 };
 use backend::EngineFile;
 use guard::{GuardedDatabase, guarded};
-use seal::{Tally, seal, unseal};
+use seal::{Tally, seal, seal_into, unseal};
 pub use snapshot::{CopyMark, ReadySnapshot, SnapshotBuilder, StateSnapshot};
 
 /// Name of a copy that is arriving.
@@ -50,8 +50,11 @@ const APPLIED: &str = "applied";
 const META: &str = "meta";
 const TALLY: &str = "tally";
 
-/// What a row's key is counted as: the state machine's keys are of this length.
-const KEY_BYTES: u64 = 16;
+/// Length in bytes of a row's key, which is the state machine's business otherwise.
+pub const ROW_KEY_BYTES: usize = 16;
+
+/// The key of a row.
+pub type RowKey = [u8; ROW_KEY_BYTES];
 
 /// Why the state store does not go on. All are final.
 #[derive(Debug, thiserror::Error)]
@@ -88,9 +91,9 @@ pub enum StateError {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Batch {
     /// Rows to write.
-    pub puts: Vec<(Vec<u8>, Bytes)>,
+    pub puts: Vec<(RowKey, Bytes)>,
     /// Keys to remove.
-    pub deletes: Vec<Vec<u8>>,
+    pub deletes: Vec<RowKey>,
     /// The state machine's own small record; `None` leaves the one there is.
     pub meta: Option<Bytes>,
     /// The log up to here is contained.
@@ -172,7 +175,7 @@ impl StateStore {
         let current = self.current();
         let meta = current.facts.meta.as_ref().map_or(0, Bytes::len) as u64;
         let file = current.file.len().at("measure", Path::new("data.redb"))?;
-        Ok(StateSizes { content: current.facts.tally.content(KEY_BYTES) + meta, file })
+        Ok(StateSizes { content: current.facts.tally.content() + meta, file })
     }
 
     /// A reader of the state that is in use now. It sees later commits, and stays with this state when a copy takes its
@@ -381,7 +384,7 @@ fn open_database(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Cur
     let open = || {
         let database = Database::builder()
             .set_cache_size(cache_bytes)
-            .create_with_backend(EngineFile(Arc::clone(&file)))?;
+            .create_with_backend(EngineFile::new(Arc::clone(&file)))?;
         let facts = read_facts(&database.begin_read()?)?;
         Ok((database, facts))
     };
@@ -408,8 +411,9 @@ fn read_facts(transaction: &ReadTransaction) -> EngineResult<Option<Facts>> {
 
 fn write_batch(transaction: &WriteTransaction, batch: &Batch, tally: &mut Tally) -> EngineResult<()> {
     let mut rows = transaction.open_table(ROWS)?;
+    let mut sealed = Vec::new();
     for (key, value) in &batch.puts {
-        put_row(&mut rows, key, value, tally)?;
+        put_row(&mut rows, key, value, &mut sealed, tally)?;
     }
     for key in &batch.deletes {
         if let Some(gone) = rows.remove(key.as_slice())? {
@@ -420,17 +424,19 @@ fn write_batch(transaction: &WriteTransaction, batch: &Batch, tally: &mut Tally)
     write_facts(transaction, Facts { applied: batch.applied, meta: batch.meta.clone(), tally: *tally })
 }
 
+/// Writes a row; `sealed` is room to work in, used again for the next.
 fn put_row(
     rows: &mut Table<'_, &'static [u8], &'static [u8]>,
     key: &[u8],
     value: &[u8],
+    sealed: &mut Vec<u8>,
     tally: &mut Tally,
 ) -> EngineResult<()> {
-    let stored = seal(key, value);
-    if let Some(before) = rows.insert(key, stored.as_slice())? {
+    seal_into(sealed, key, value);
+    if let Some(before) = rows.insert(key, sealed.as_slice())? {
         tally.remove(before.value());
     }
-    tally.add(&stored);
+    tally.add(sealed);
     Ok(())
 }
 

@@ -114,8 +114,8 @@ impl StateMachine {
     pub fn finish_checkpoint(&mut self, state: &StateStore) -> Result<Option<Position>, Failure> {
         let Some((applied, checkpoint)) = self.checkpoint.take() else { return Ok(None) };
         let batch = Batch {
-            puts: checkpoint.puts.iter().map(|(key, value)| (key.to_key().to_vec(), value.clone())).collect(),
-            deletes: checkpoint.deletes.iter().map(|revision| revision.to_key().to_vec()).collect(),
+            puts: checkpoint.puts.iter().map(|(key, value)| (key.to_key(), value.clone())).collect(),
+            deletes: checkpoint.deletes.iter().map(|revision| revision.to_key()).collect(),
             meta: Some(checkpoint.meta),
             applied,
         };

@@ -36,8 +36,8 @@ fn entries(count: u64) -> Vec<Entry> {
         .collect()
 }
 
-fn row(number: u64) -> (Vec<u8>, Bytes) {
-    (number.to_be_bytes().to_vec(), Bytes::from(vec![1; 100]))
+fn row(number: u64) -> (crate::RowKey, Bytes) {
+    (u128::from(number).to_be_bytes(), Bytes::from(vec![1; 100]))
 }
 
 /// An appliance with entries 1 to 40 in its log, the first 20 in its state.

@@ -29,9 +29,15 @@ fn checksum(key: &[u8], value: &[u8]) -> u32 {
 /// The value as it is stored.
 pub(super) fn seal(key: &[u8], value: &[u8]) -> Vec<u8> {
     let mut stored = Vec::with_capacity(value.len() + CHECKSUM_BYTES);
+    seal_into(&mut stored, key, value);
+    stored
+}
+
+/// The same in place of what `stored` holds.
+pub(super) fn seal_into(stored: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    stored.clear();
     stored.extend_from_slice(value);
     stored.extend_from_slice(&checksum(key, value).to_le_bytes());
-    stored
 }
 
 /// The value of what is stored.
@@ -89,9 +95,9 @@ impl Tally {
         Some(Self { rows, sum, bytes })
     }
 
-    /// What the rows take, in bytes, with keys of `key_bytes` each.
-    pub(super) const fn content(self, key_bytes: u64) -> u64 {
-        self.bytes.wrapping_add(self.rows.wrapping_mul(key_bytes))
+    /// What the rows take, in bytes, with their keys.
+    pub(super) const fn content(self) -> u64 {
+        self.bytes.wrapping_add(self.rows.wrapping_mul(super::ROW_KEY_BYTES as u64))
     }
 }
 

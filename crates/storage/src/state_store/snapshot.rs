@@ -12,8 +12,8 @@ use duet_protocol::Position;
 use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, WriteTransaction};
 
 use super::{
-    BUILD_CACHE_BYTES, EngineFile, EngineResult, FACTS, Facts, GuardedDatabase, KEY_BYTES, ROWS, StateError,
-    Tally, guarded, incoming_path, put_row, read_facts, unseal, write_facts,
+    BUILD_CACHE_BYTES, EngineFile, EngineResult, FACTS, Facts, GuardedDatabase, ROWS, StateError, Tally,
+    guarded, incoming_path, put_row, read_facts, unseal, write_facts,
 };
 use crate::{
     disk::{Disk, OpenMode},
@@ -78,12 +78,12 @@ impl StateSnapshot {
 
     /// Bytes of all rows, as a copy carries them.
     pub fn bytes(&self) -> u64 {
-        self.facts.tally.content(KEY_BYTES)
+        self.facts.tally.content()
     }
 
     /// Bytes of the rows that were given out.
     pub fn bytes_read(&self) -> u64 {
-        self.tally.content(KEY_BYTES)
+        self.tally.content()
     }
 
     /// How many rows were given out.
@@ -210,7 +210,7 @@ impl SnapshotBuilder {
         let begin = || {
             let database = Database::builder()
                 .set_cache_size(BUILD_CACHE_BYTES)
-                .create_with_backend(EngineFile(file))?;
+                .create_with_backend(EngineFile::new(file))?;
             let mut transaction = database.begin_write()?;
             transaction.set_durability(Durability::Immediate)?;
             transaction.set_quick_repair(true);
@@ -241,8 +241,9 @@ impl SnapshotBuilder {
         let mut last = None;
         let write = || {
             let mut table = self.transaction.open_table(ROWS)?;
+            let mut sealed = Vec::new();
             for (key, value) in rows {
-                put_row(&mut table, key, value, &mut self.tally)?;
+                put_row(&mut table, key, value, &mut sealed, &mut self.tally)?;
                 last = Some(key);
             }
             Ok(())

@@ -16,9 +16,9 @@ fn position(lsn: u64) -> Position {
     Position { epoch: Epoch(1), lsn: Lsn(lsn), digest: Digest([u8::try_from(lsn % 251).unwrap(); 16]) }
 }
 
-fn key(number: u64) -> Vec<u8> {
-    let mut key = number.to_be_bytes().to_vec();
-    key.resize(17, 0);
+fn key(number: u64) -> RowKey {
+    let mut key = RowKey::default();
+    key[..8].copy_from_slice(&number.to_be_bytes());
     key
 }
 
@@ -35,9 +35,9 @@ fn rows_after(n: u64) -> Vec<(Vec<u8>, Bytes)> {
     let mut rows = std::collections::BTreeMap::new();
     for n in 1..=n {
         let batch = batch(n);
-        rows.extend(batch.puts);
+        rows.extend(batch.puts.into_iter().map(|(key, value)| (key.to_vec(), value)));
         for key in batch.deletes {
-            rows.remove(&key);
+            rows.remove(key.as_slice());
         }
     }
     rows.into_iter().collect()
@@ -50,7 +50,7 @@ fn assert_holds(store: &StateStore, n: u64) {
     assert_eq!(store.applied(), if n == 0 { Position::EMPTY } else { position(n * 10) });
     assert_eq!(store.meta(), (n > 0).then(|| Bytes::from(format!("meta {n}"))));
     // Each value has a checksum of four bytes.
-    let rows: u64 = rows_after(n).iter().map(|(_, value)| KEY_BYTES + value.len() as u64 + 4).sum();
+    let rows: u64 = rows_after(n).iter().map(|(_, value)| (ROW_KEY_BYTES + value.len() + 4) as u64).sum();
     let sizes = store.sizes().unwrap();
     assert_eq!(sizes.content, rows + store.meta().map_or(0, |meta| meta.len()) as u64);
     assert!(sizes.file > sizes.content);
@@ -146,7 +146,7 @@ fn a_copy_is_resumed_where_its_rows_are_still_those_of_the_state() {
     // A compaction has removed a row before the mark.
     let mut builder = SnapshotBuilder::create(Arc::new(disk.clone()), Path::new("/")).unwrap();
     builder.put_chunk(all.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))).unwrap();
-    let deletes = vec![all[0].0.to_vec()];
+    let deletes = vec![all[0].0.as_ref().try_into().unwrap()];
     store.commit(&Batch { deletes, applied: position(30), ..Batch::default() }).unwrap();
     assert!(!store.snapshot().unwrap().resume(&builder.mark().unwrap()).unwrap());
 }
@@ -247,7 +247,7 @@ fn rows_that_are_missing_or_came_back_are_noticed() {
     drop(store);
     let (deleted, kept) = (batch(1).puts.swap_remove(0), batch(1).puts.swap_remove(1));
     // Each of the two has its own, true checksum.
-    let change = |(key, value): &(Vec<u8>, Bytes), is_there: bool| {
+    let change = |(key, value): &(RowKey, Bytes), is_there: bool| {
         let transaction = Database::open(&path).unwrap().begin_write().unwrap();
         {
             let mut rows = transaction.open_table(ROWS).unwrap();

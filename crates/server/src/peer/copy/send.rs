@@ -13,6 +13,7 @@ use duet_storage::StateStore;
 use parking_lot::Mutex;
 
 use super::{CHUNK_BYTES, CopyError, CopyProgress, META_BYTES, STALL};
+use crate::background;
 use crate::clock;
 use crate::fatal::Fate;
 use crate::inbox::Inbox;
@@ -48,6 +49,7 @@ impl CopySender {
         std::mem::replace(&mut *self.superseded.lock(), superseded.clone()).store(true, Ordering::SeqCst);
         let sender = self.clone();
         let run = move || {
+            background::give_way();
             tracing::info!("sending a whole copy of the state to the peer");
             let sent = sender.send(epoch, &superseded);
             if !superseded.load(Ordering::SeqCst) {

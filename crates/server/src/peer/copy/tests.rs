@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use duet_protocol::{ApplianceId, ClusterId, DiskId, Epoch, Input, Lsn, OwnState, Position};
-use duet_storage::{Batch, DataDir, LogOptions, RealDisk, RecoverOptions, StateStore};
+use duet_storage::{Batch, DataDir, LogOptions, RealDisk, RecoverOptions, RowKey, StateStore};
 use parking_lot::Mutex;
 
 use super::send::last_frames;
@@ -149,8 +149,8 @@ fn sender(folder: &std::path::Path) -> CopySender {
 const ROWS: u64 = 3_000;
 const VALUE_BYTES: usize = 1_000;
 
-fn key(row: u64) -> Vec<u8> {
-    [[0; 8], row.to_be_bytes()].concat()
+fn key(row: u64) -> RowKey {
+    u128::from(row).to_be_bytes()
 }
 
 /// Sends a copy whose connection breaks after so many bytes; how many rows were sent.
