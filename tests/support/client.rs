@@ -20,7 +20,7 @@ use tonic::{Code, Status};
 use super::harness::{A, B, PATIENCE, Pair};
 
 /// One request. Above the time for which an appliance waits for a primary.
-const REQUEST: Duration = Duration::from_secs(8);
+pub const REQUEST: Duration = Duration::from_secs(8);
 /// After a failed attempt, before the other appliance is tried.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// Answers with everything in them are larger than tonic's default of 4 MiB.

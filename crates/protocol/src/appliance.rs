@@ -273,6 +273,7 @@ impl Appliance {
             Input::Announce => {
                 self.act(Action::Heartbeat, fx);
             }
+            Input::AskReadIndex(number) => self.ask_read_index(number, fx),
             Input::Shutdown => self.begin_leaving(true),
             Input::Switchover => self.begin_leaving(false),
         }
@@ -290,6 +291,8 @@ impl Appliance {
             Message::Stored(conf) => self.on_stored(conf, fx),
             Message::Firm(firm) => self.on_firm(firm, fx),
             Message::Leave => self.peer.leaving = Some(self.now),
+            Message::AskReadIndex(question) => self.on_read_question(question, fx),
+            Message::ReadIndex(answer) => self.on_read_index(answer, fx),
         }
     }
 

@@ -105,6 +105,14 @@ pub enum Effect {
     },
     /// Who may serve linearizable reads from now on.
     ReadPermit(ReadPermit),
+    /// Reads that had come before [`crate::Input::AskReadIndex`] of this number may be answered from the own state, once that
+    /// is applied up to `lsn`.
+    ReadIndex {
+        /// From the input.
+        number: u64,
+        /// Applied at least up to here.
+        lsn: Lsn,
+    },
     /// A decision worth telling a person, in one plain sentence.
     Explain(String),
     /// The soft shutdown is complete: the process may end.

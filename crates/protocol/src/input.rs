@@ -26,7 +26,8 @@ pub enum Input {
         /// Everything up to here is on disk.
         lsn: Lsn,
     },
-    /// The state machine has applied everything up to here.
+    /// The state machine has applied everything up to here. Passed before anything that comes in after one of the writers was
+    /// answered.
     Applied(Lsn),
     /// The state machine's durable checkpoint holds everything up to here: the log below may go.
     Checkpointed(Lsn),
@@ -60,6 +61,9 @@ pub enum Input {
     /// Somebody waits at the peer until it has applied what is committed here: it is to hear of it before the next heartbeat
     /// is due. Harmless at any time.
     Announce,
+    /// Reads wait here, at a secondary: the primary is to be asked for a read index. Answered by [`crate::Effect::ReadIndex`],
+    /// or not at all; then it may be asked again under a higher number.
+    AskReadIndex(u64),
     /// Begin a soft shutdown (SIGTERM, `duet stop`).
     Shutdown,
     /// Hand over to the peer and go on as its secondary.

@@ -1,11 +1,13 @@
-//! Who may answer linearizable reads (protocol section 5).
+//! Who may answer linearizable reads: the primary by its permit, the secondary by a read index that the primary gives it
+//! (docs/protocol.md, "Reading").
 
 use alloc::vec::Vec;
 
 use crate::appliance::Appliance;
+use crate::message::{ReadIndex, ReadQuestion};
 use crate::planted::Bug;
 use crate::role::Role;
-use crate::{Effect, ReadPermit};
+use crate::{Effect, Message, ReadPermit};
 
 impl Appliance {
     /// The permit that follows from the present state.
@@ -44,5 +46,44 @@ impl Appliance {
             self.permit = permit;
             fx.push(Effect::ReadPermit(permit));
         }
+    }
+
+    // ---- reads at the secondary ----
+
+    /// A question that gets no answer is forgotten: who waits asks again.
+    pub(crate) fn ask_read_index(&mut self, number: u64, fx: &mut Vec<Effect>) {
+        if matches!(&self.role, Role::Follower(follower) if follower.leader.is_some()) {
+            let question = ReadQuestion { life: self.life, number };
+            fx.push(Effect::Send(Message::AskReadIndex(question)));
+        }
+    }
+
+    /// The peer asks. Answered with what is applied here, and only while a read could be answered here: then whatever was
+    /// acknowledged before the question was sent, by whomever, is in that.
+    pub(crate) fn on_read_question(&mut self, question: ReadQuestion, fx: &mut Vec<Effect>) {
+        if self.permit_now() != ReadPermit::No || Bug::ReadIndexWithoutPermit.planted() {
+            let (epoch, lsn) = (self.own.conf.epoch(), self.applied);
+            fx.push(Effect::Send(Message::ReadIndex(ReadIndex { question, epoch, lsn })));
+        }
+    }
+
+    /// The primary's answer also says that so much is committed.
+    pub(crate) fn on_read_index(&mut self, answer: ReadIndex, fx: &mut Vec<Effect>) {
+        let ReadIndex { question, epoch, lsn } = answer;
+        let own = question.life == self.life || Bug::FormerLifeReads.planted();
+        if !own || epoch != self.own.conf.epoch() {
+            return;
+        }
+        let committed = self.committed;
+        let Role::Follower(follower) = &mut self.role else { return };
+        let sound = follower.installing.is_none() && follower.diverged.is_none();
+        let Some(leader) = follower.leader.as_mut().filter(|_| sound) else { return };
+        // All that may be applied here has to be the primary's history, known to be so.
+        if leader.proved < committed && !Bug::ReadsUnproved.planted() {
+            return;
+        }
+        leader.committed = leader.committed.max(lsn);
+        self.follow_committed(fx);
+        fx.push(Effect::ReadIndex { number: question.number, lsn });
     }
 }

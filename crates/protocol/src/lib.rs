@@ -39,7 +39,7 @@ pub use effect::{Effect, ReadPermit};
 pub use ids::{ApplianceId, ClusterId, Digest, DiskId, Epoch, Lsn, PerAppliance};
 pub use input::{Input, WitnessRead, WitnessWrite};
 pub use log_index::{LogIndex, RecoveredLog, Stamp};
-pub use message::{Acknowledge, AppendHeader, Firm, Heartbeat, Message, Proposal};
+pub use message::{Acknowledge, AppendHeader, Firm, Heartbeat, Message, Proposal, ReadIndex, ReadQuestion};
 pub use own_state::OwnState;
 pub use position::{Entry, Position};
 pub use role::Agreement;

@@ -28,6 +28,30 @@ pub enum Message {
     Firm(Firm),
     /// A secondary that shuts down softly asks to be let go. A hint only.
     Leave,
+    /// A secondary asks for a read index: up to where it must have applied the log to answer the reads that wait there.
+    AskReadIndex(ReadQuestion),
+    /// The primary's answer.
+    ReadIndex(ReadIndex),
+}
+
+/// Names one question for a read index.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ReadQuestion {
+    /// Differs for every life of the secondary's process.
+    pub life: u64,
+    /// Differs for every question of that life, and grows.
+    pub number: u64,
+}
+
+/// Answer to a question for a read index.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ReadIndex {
+    /// From the question that is answered.
+    pub question: ReadQuestion,
+    /// Epoch of the configuration under which the primary answered.
+    pub epoch: Epoch,
+    /// Whatever was acknowledged before the question was sent is at or below this.
+    pub lsn: Lsn,
 }
 
 /// All of an append but its entries.
@@ -39,7 +63,8 @@ pub struct AppendHeader {
     pub base: Lsn,
     /// The primary's position just before the entries.
     pub previous: Position,
-    /// Everything up to here is committed.
+    /// Everything up to here is committed, and applied by the primary: the secondary applies no more than that, or a read
+    /// there could show what a later one at the primary does not.
     pub committed: Lsn,
     /// The primary's last LSN, for people: how far the secondary is behind.
     pub last: Lsn,

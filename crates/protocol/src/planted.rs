@@ -164,6 +164,14 @@ duet_planted::bugs! {
     ReadsBeforeApplied,
     /// A primary with a secondary in sync serves reads without a lease.
     ReadsWithoutLease,
+    /// A primary answers a question for a read index whether or not it may read itself.
+    ReadIndexWithoutPermit,
+    /// A primary tells its secondary of committed entries that it has not applied itself.
+    TellsUnapplied,
+    /// A read index is taken from an answer to a former life's question.
+    FormerLifeReads,
+    /// A secondary answers reads from a state of which it does not know yet that it is the primary's.
+    ReadsUnproved,
     /// A hint of a former life that the peer is leaving never wears off.
     StrayLeaveBelieved,
 }

@@ -184,7 +184,7 @@ impl Appliance {
             conf: self.own.conf,
             base: primary.base,
             previous: self.log.at(previous)?,
-            committed: self.committed,
+            committed: if Bug::TellsUnapplied.planted() { self.committed } else { self.applied },
             last: self.log.last_lsn(),
             heartbeat: Heartbeat { life: self.life, sent: self.now, promise: primary.promise },
             disk: self.disk,
@@ -455,7 +455,7 @@ impl Appliance {
     }
 
     /// Applies what the primary has committed, as far as it is durable and proved equal here.
-    fn follow_committed(&mut self, fx: &mut Vec<Effect>) {
+    pub(crate) fn follow_committed(&mut self, fx: &mut Vec<Effect>) {
         let Role::Follower(follower) = &self.role else { return };
         let Some(leader) = follower.leader else { return };
         let proved = if Bug::AppliesUnproved.planted() { self.flushed } else { leader.proved };

@@ -22,6 +22,7 @@ use crate::peer::copy::CopySender;
 use crate::peer::link::Link;
 use crate::peer::outbox::Outgoing;
 use crate::publisher::Publisher;
+use crate::secondary_reads::SecondaryReads;
 use crate::state::Machine;
 use crate::tail::Tail;
 use crate::witness_port::{Request, WitnessPort};
@@ -62,6 +63,7 @@ pub(crate) struct Driver {
     pub(crate) copies: Arc<CopySender>,
     pub(crate) witness: WitnessPort,
     pub(crate) permit: Arc<PermitCell>,
+    pub(crate) reads: Arc<SecondaryReads>,
     pub(crate) publisher: Publisher,
     pub(crate) fate: Fate,
     /// Writers of the proposals the core has not yet accepted or refused.
@@ -90,6 +92,9 @@ impl Driver {
             }
             if gathered.announce {
                 self.step(Input::Announce, &mut effects)?;
+            }
+            if let Some(number) = gathered.ask_read_index {
+                self.step(Input::AskReadIndex(number), &mut effects)?;
             }
             if clock::now() >= self.core.next_deadline() {
                 self.step(Input::Tick, &mut effects)?;
@@ -190,6 +195,7 @@ impl Driver {
             }
             Effect::Abandon { above } => self.machine.waiters.abandon(above),
             Effect::ReadPermit(permit) => self.permit.set(permit),
+            Effect::ReadIndex { number, lsn } => self.reads.answered(number, lsn, &self.inbox),
             Effect::Explain(sentence) => self.publisher.explain(sentence),
             Effect::Stop => self.stopping = true,
             Effect::Halt(invariant) => return Err(DriverFailure::Halt(invariant)),

@@ -10,7 +10,7 @@ use duet_mvcc::{
 };
 use duet_protocol::{
     Acknowledge, AppendHeader, ApplianceId, ClusterId, Conf, Digest, DiskId, Entry, Epoch, Firm, Heartbeat,
-    Instant, Lsn, Message, PerAppliance, Position, Proposal, limits,
+    Instant, Lsn, Message, PerAppliance, Position, Proposal, ReadIndex, ReadQuestion, limits,
 };
 use prost::Message as _;
 
@@ -61,6 +61,12 @@ pub fn message_samples() -> Vec<Vec<u8>> {
             joined: true,
         }),
         Message::Leave,
+        Message::AskReadIndex(ReadQuestion { life: 77, number: 3 }),
+        Message::ReadIndex(ReadIndex {
+            question: ReadQuestion { life: 77, number: 3 },
+            epoch: Epoch(5),
+            lsn: Lsn(41),
+        }),
     ];
     messages.iter().map(|message| written(|buffer| codec::write_message(buffer, message))).collect()
 }

@@ -17,6 +17,7 @@ use crate::error::{NotPrimary, WriteError};
 use crate::inbox::{Inbox, PendingWrite};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
+use crate::secondary_reads::SecondaryReads;
 use crate::space::Space;
 use crate::state::Machine;
 use crate::status_report::StatusReport;
@@ -40,6 +41,7 @@ pub(crate) struct Inner {
     /// Whether the store's users are on, for those who need not wait for its lock.
     pub(crate) users_are_on: Arc<AtomicBool>,
     pub(crate) progress: Arc<Progress>,
+    pub(crate) reads: Arc<SecondaryReads>,
     pub(crate) space: Arc<Space>,
     /// Weak: whoever holds a handle must not keep the data directory locked.
     pub(crate) machine: Weak<Machine>,
@@ -62,6 +64,7 @@ pub struct Identity {
 
 /// Who does what, as far as this appliance knows. A new one is published with every change.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct View {
     /// What this appliance is doing.
     pub role: RoleName,
@@ -83,6 +86,8 @@ pub struct View {
     pub peer_client_url: Option<String>,
     /// Whether there is a connection to the peer.
     pub peer_connected: bool,
+    /// Whether every acknowledged write is on both.
+    pub both_in_sync: bool,
     /// Whether a soft shutdown is under way here.
     pub leaving: bool,
     /// How often this appliance has become primary since it started: what a primary keeps in memory begins anew with each.
@@ -93,6 +98,11 @@ impl View {
     /// Whether anybody takes writes, as far as this appliance knows.
     pub const fn has_primary(&self) -> bool {
         self.is_primary || self.primary.is_some()
+    }
+
+    /// Whether this appliance follows a primary and holds every acknowledged write.
+    pub const fn is_secondary_in_sync(&self) -> bool {
+        matches!(self.role, RoleName::Secondary) && self.both_in_sync
     }
 }
 
@@ -190,6 +200,13 @@ impl Handle {
         self.inner.progress.until(lsn).await;
     }
 
+    /// Returns once the state here holds whatever was acknowledged by anybody before this was called: a secondary in sync may
+    /// then answer a linearizable read from it. It waits for as long as the primary does not answer.
+    pub(crate) async fn until_readable(&self) {
+        let lsn = self.inner.reads.index(&self.inner.inbox).await;
+        self.until_applied(lsn).await;
+    }
+
     /// How much the state takes, and may take.
     pub(crate) fn space(&self) -> &Space {
         &self.inner.space
@@ -246,6 +263,7 @@ impl Handle {
             metrics: Arc::default(),
             users_are_on: Arc::default(),
             progress: Arc::default(),
+            reads: Arc::default(),
             space: Arc::default(),
             machine: Weak::new(),
         };

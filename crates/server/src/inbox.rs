@@ -54,6 +54,8 @@ pub(crate) struct Gathered {
     pub(crate) status: Vec<oneshot::Sender<StatusReport>>,
     /// Somebody at the peer waits for what is committed here.
     pub(crate) announce: bool,
+    /// Reads wait for the answer to this question for a read index.
+    pub(crate) ask_read_index: Option<u64>,
 }
 
 #[derive(Default)]
@@ -71,6 +73,8 @@ struct Waiting {
     held_back: bool,
     status: Vec<oneshot::Sender<StatusReport>>,
     announce: bool,
+    /// The latest one: its answer is for whoever waits for an earlier one, too.
+    ask_read_index: Option<u64>,
     closed: bool,
 }
 
@@ -92,6 +96,7 @@ impl Waiting {
             && (self.writes.is_empty() || !may_propose)
             && self.status.is_empty()
             && !self.announce
+            && self.ask_read_index.is_none()
     }
 }
 
@@ -186,6 +191,14 @@ impl Inbox {
         self.driver.notify_one();
     }
 
+    /// The primary is to be asked for a read index.
+    pub(crate) fn ask_read_index(&self, number: u64) {
+        let mut waiting = self.waiting.lock();
+        waiting.ask_read_index = waiting.ask_read_index.max(Some(number));
+        drop(waiting);
+        self.driver.notify_one();
+    }
+
     /// Waits until something is there or `timeout` is over, then takes all of it (of the writes: one proposal).
     /// With `may_propose` false the writes stay where they are.
     pub(crate) fn take(&self, timeout: Duration, may_propose: bool) -> Gathered {
@@ -202,7 +215,8 @@ impl Inbox {
         let status = std::mem::take(&mut waiting.status);
         let writes = if may_propose { take_proposal(&mut waiting) } else { Vec::new() };
         let announce = std::mem::take(&mut waiting.announce);
-        Gathered { inputs, writes, status, announce }
+        let ask_read_index = waiting.ask_read_index.take();
+        Gathered { inputs, writes, status, announce, ask_read_index }
     }
 
     /// The driver has ended: whatever waits was never appended, and nothing more is taken.

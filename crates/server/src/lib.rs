@@ -28,6 +28,7 @@ mod peer;
 mod progress;
 mod publisher;
 mod run;
+mod secondary_reads;
 mod space;
 mod state;
 mod tail;

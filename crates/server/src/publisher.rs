@@ -87,6 +87,7 @@ impl Publisher {
             member_ids: member_ids(identity.cluster_id),
             peer_client_url: None,
             peer_connected: false,
+            both_in_sync: false,
             leaving: false,
             promotions: 0,
         }
@@ -120,6 +121,7 @@ impl Publisher {
             epoch: status.own.conf.epoch(),
             peer_client_url,
             peer_connected: status.peer.connected,
+            both_in_sync: status.own.conf.is_pair(),
             leaving: status.leaving,
             promotions: self.view.borrow().promotions,
             ..Self::first_view(&self.identity)

@@ -343,6 +343,7 @@ impl Room {
             metrics: machine.metrics.clone(),
             users_are_on: machine.users_are_on.clone(),
             progress: machine.progress.clone(),
+            reads: Arc::default(),
         };
         let (link, copies) = (Arc::new(link), Arc::new(copies));
         Ok(Self {
@@ -408,7 +409,7 @@ impl Room {
         };
         let recovered = RecoveredLog { base: parts.recovered.base, stamps: parts.recovered.stamps };
         let applied = parts.store.applied().lsn;
-        let permit = inner.permit.clone();
+        let (permit, reads) = (inner.permit.clone(), inner.reads.clone());
         let handle = Handle { inner: Arc::new(inner) };
         let (its_fate, its_link) = (fate.clone(), link.clone());
         let (appliance, client_url) = (config.appliance, config.client_url.clone());
@@ -428,6 +429,7 @@ impl Room {
                 copies,
                 witness,
                 permit,
+                reads,
                 publisher,
                 fate: its_fate,
                 proposed: std::collections::VecDeque::new(),

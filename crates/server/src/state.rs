@@ -266,9 +266,10 @@ impl Machine {
             *applied = last.position();
         }
         let lsn = applied.lsn;
-        self.progress.reached(lsn);
-        // Before the lock goes: no checkpoint of this may be reported earlier.
+        // Before the lock goes: no checkpoint of this may be reported earlier. And before anybody is told: what comes to the
+        // core because of that must find it there.
         self.inbox.event(Input::Applied(lsn));
+        self.progress.reached(lsn);
         drop(applied);
         self.tell(outcome);
         self.look_at_pending(

@@ -29,6 +29,8 @@ duet_planted::bugs! {
     GapForgotten,
     /// The ring believes to hold the batch that it dropped last.
     RingCoversDropped,
+    /// A read shares a question to the primary that was sent before the read came.
+    ReadJoinsQuestionUnderWay,
     /// Nobody is told that the ring does not hold everything.
     GapNotTold,
 }

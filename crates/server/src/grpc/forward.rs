@@ -33,6 +33,10 @@ pub const ANSWERED: &str = "duet-answered";
 /// takes a message; who is further behind, or cut off, is not worth more: the write is carried out.
 pub const APPLIED_HERE_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long a read waits for the state of this secondary to hold what it must see, before the whole request is passed on. That
+/// takes a round trip; a primary that does not answer now may in a moment.
+const READABLE_LIMIT: Duration = Duration::from_secs(1);
+
 /// Calls that may be under way to the primary at once; more wait for their turn. Bounds memory, far above what a pair
 /// serves at once.
 const FORWARDED_CALLS: usize = 4096;
@@ -207,7 +211,8 @@ impl Api {
         Some(refused(&Error::NoSpace))
     }
 
-    /// Answers a linearizable read with `here` under the read permit, or has `there` send it to the primary.
+    /// Answers a linearizable read with `here`: under the read permit, or as a secondary that has asked for a read index. Where
+    /// neither can be had, `there` sends it to the primary.
     pub async fn read<T, L, F, Answer>(
         &self,
         call: &Call,
@@ -219,12 +224,53 @@ impl Api {
         F: Fn(Channel, Call) -> Answer,
         Answer: AnswerFuture,
     {
-        let guarded = || {
-            let guard = self.handle().read_permit()?;
+        if let Ok(answer) = self.under_permit(&here) {
+            return answer.map(ReadAt::Here).map_err(|error| refused(&error));
+        }
+        // Boxed, as below: rare where the others are many.
+        if !call.forwarded && Box::pin(self.becomes_readable(call)).await {
             let answer = here(&self.handle().store().read());
-            guard.still_valid().map(|()| answer)
-        };
-        match self.at_primary(call, guarded, there).await? {
+            return answer.map(ReadAt::Here).map_err(|error| refused(&error));
+        }
+        self.read_at_primary(call, here, there).await
+    }
+
+    fn under_permit<T>(
+        &self,
+        here: impl Fn(&Store) -> Result<T, Error>,
+    ) -> Result<Result<T, Error>, NotPrimary> {
+        let guard = self.handle().read_permit()?;
+        let answer = here(&self.handle().store().read());
+        guard.still_valid().map(|()| answer)
+    }
+
+    /// As a secondary in sync: waits until a read that has come before this may be answered from the state here. `false`:
+    /// this appliance is none, or not any more, or it takes too long.
+    async fn becomes_readable(&self, call: &Call) -> bool {
+        let mut view = self.watch_view();
+        if !view.borrow_and_update().is_secondary_in_sync() {
+            return false;
+        }
+        tokio::select! {
+            () = self.handle().until_readable() => true,
+            _ = view.wait_for(|view| !view.is_secondary_in_sync()) => false,
+            () = tokio::time::sleep(call.left().min(READABLE_LIMIT)) => false,
+        }
+    }
+
+    /// Answers a linearizable read of what only the primary knows: `here` under the read permit, or `there`.
+    pub async fn read_at_primary<T, L, F, Answer>(
+        &self,
+        call: &Call,
+        here: L,
+        there: F,
+    ) -> Result<ReadAt<T, Answer::Value>, Status>
+    where
+        L: Fn(&Store) -> Result<T, Error>,
+        F: Fn(Channel, Call) -> Answer,
+        Answer: AnswerFuture,
+    {
+        match self.at_primary(call, || self.under_permit(&here), there).await? {
             ReadAt::Here(answer) => answer.map(ReadAt::Here).map_err(|error| refused(&error)),
             ReadAt::There(answer) => Ok(ReadAt::There(answer)),
         }

@@ -119,7 +119,7 @@ impl Lease for LeaseService {
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
         let (call, request) = Call::of(request);
-        let read = self.api.read(
+        let read = self.api.read_at_primary(
             &call,
             |store| {
                 let lease = store.lease_time_to_live(request.id, request.keys);
@@ -160,7 +160,7 @@ impl Lease for LeaseService {
         request: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
         let (call, request) = Call::of(request);
-        let read = self.api.read(
+        let read = self.api.read_at_primary(
             &call,
             |store| {
                 self.api.permit(&call, store, |_| Ok(()))?;

@@ -78,6 +78,7 @@ impl Machine {
             member_ids: IDS,
             peer_client_url: None,
             peer_connected: false,
+            both_in_sync: false,
             leaving: false,
             promotions: 0,
         };
@@ -92,6 +93,7 @@ impl Machine {
             metrics: Arc::default(),
             users_are_on: Arc::default(),
             progress: Arc::default(),
+            reads: Arc::default(),
             space: Arc::new(Space::new(Some(QUOTA_BYTES))),
             machine: Weak::new(),
         };

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use duet_protocol::{
-    Acknowledge, AppendHeader, Conf, Entry, Epoch, Firm, Heartbeat, Lsn, Message, Position, Proposal, limits,
+    Acknowledge, AppendHeader, Conf, Entry, Epoch, Firm, Heartbeat, Lsn, Message, Position, Proposal,
+    ReadIndex, ReadQuestion, limits,
 };
 
 use duet_storage::CopyMark;
@@ -19,6 +20,8 @@ const PROPOSE: u8 = 3;
 const STORED: u8 = 4;
 const FIRM: u8 = 5;
 const LEAVE: u8 = 6;
+const ASK_READ_INDEX: u8 = 7;
+const READ_INDEX: u8 = 8;
 const COPY_ROWS: u8 = 16;
 const COPY_END: u8 = 17;
 const COPY_READY: u8 = 18;
@@ -85,6 +88,16 @@ pub(crate) fn write_message(buffer: &mut Vec<u8>, message: &Message) {
             writer.bool(*joined);
         }
         Message::Leave => writer.u8(LEAVE),
+        Message::AskReadIndex(question) => {
+            writer.u8(ASK_READ_INDEX);
+            write_question(&mut writer, *question);
+        }
+        Message::ReadIndex(ReadIndex { question, epoch, lsn }) => {
+            writer.u8(READ_INDEX);
+            write_question(&mut writer, *question);
+            writer.epoch(*epoch);
+            writer.lsn(*lsn);
+        }
     }
 }
 
@@ -116,6 +129,12 @@ pub(crate) fn read_message(body: Bytes) -> Result<Message, Malformed> {
             joined: reader.bool()?,
         }),
         LEAVE => Message::Leave,
+        ASK_READ_INDEX => Message::AskReadIndex(read_question(&mut reader)?),
+        READ_INDEX => Message::ReadIndex(ReadIndex {
+            question: read_question(&mut reader)?,
+            epoch: reader.epoch()?,
+            lsn: reader.lsn()?,
+        }),
         _ => return Err(reader.malformed()),
     };
     reader.finish()?;
@@ -171,6 +190,15 @@ fn read_heartbeat(reader: &mut Reader) -> Result<Heartbeat, Malformed> {
         return Err(reader.malformed());
     }
     Ok(Heartbeat { life, sent, promise })
+}
+
+fn write_question(writer: &mut Writer<'_>, ReadQuestion { life, number }: ReadQuestion) {
+    writer.u64(life);
+    writer.u64(number);
+}
+
+fn read_question(reader: &mut Reader) -> Result<ReadQuestion, Malformed> {
+    Ok(ReadQuestion { life: reader.u64()?, number: reader.u64()? })
 }
 
 /// A frame on a connection that carries a whole copy.
@@ -314,6 +342,12 @@ mod tests {
                 joined: true,
             }),
             Message::Leave,
+            Message::AskReadIndex(ReadQuestion { life: 77, number: 3 }),
+            Message::ReadIndex(ReadIndex {
+                question: ReadQuestion { life: 77, number: 3 },
+                epoch: Epoch(5),
+                lsn: Lsn(41),
+            }),
         ]
     }
 

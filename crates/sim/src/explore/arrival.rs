@@ -169,5 +169,6 @@ fn is_dead(message: &Message, receiver: &Facts) -> bool {
                 && (receiver.peer_disk == Some(firm.disk) || receiver.seen.is_none())
         }
         Message::Leave => true,
+        Message::AskReadIndex(_) | Message::ReadIndex(_) => false,
     }
 }

@@ -386,6 +386,7 @@ impl Drive<'_> {
                 | Effect::Refused { .. }
                 | Effect::Abandon { .. }
                 | Effect::ReadPermit(_)
+                | Effect::ReadIndex { .. }
                 | Effect::Explain(_)
                 | Effect::Stop => {}
             }

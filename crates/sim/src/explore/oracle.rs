@@ -273,7 +273,9 @@ pub fn confs_of(message: &Message) -> Vec<Mark> {
         Message::Propose(proposal) => vec![mark(&proposal.conf), mark(&proposal.base)],
         Message::Stored(conf) => vec![mark(conf)],
         Message::Firm(firm) => vec![mark(&firm.conf)],
-        Message::Acknowledge(_) | Message::Leave => Vec::new(),
+        Message::Acknowledge(_) | Message::Leave | Message::AskReadIndex(_) | Message::ReadIndex(_) => {
+            Vec::new()
+        }
     }
 }
 

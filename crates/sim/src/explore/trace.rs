@@ -127,6 +127,8 @@ fn message_text(message: &Message) -> String {
         Message::Stored(conf) => format!("STORED({})", conf_text(conf)),
         Message::Firm(firm) => format!("FIRM({}, max {})", conf_text(&firm.conf), firm.max_epoch),
         Message::Leave => "LEAVE".into(),
+        Message::AskReadIndex(question) => format!("ASK READ INDEX({})", question.number),
+        Message::ReadIndex(answer) => format!("READ INDEX({}, {})", answer.question.number, answer.lsn),
     }
 }
 

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use bytes::Bytes;
 use duet_checkers::{Answer, Request};
 use duet_mvcc::{Applied, Command, Response, Store};
-use duet_protocol::{ApplianceId, Entry, Lsn};
+use duet_protocol::{ApplianceId, Entry, Lsn, RoleName};
 
 use super::clock::{MICRO, MILLI, SECOND, Time};
 use super::event::Event;
@@ -23,7 +23,7 @@ use super::world::World;
 pub(crate) struct Client {
     /// Operations not answered yet.
     waits_for: usize,
-    /// The appliance that answered last.
+    /// The one that takes writes, as far as the last answer told.
     favourite: Option<ApplianceId>,
     /// Counts its requests.
     turn: u64,
@@ -43,11 +43,13 @@ impl World {
             return;
         }
         let plan = &mut self.client_plan;
+        let read = !plan.chance(self.options.writes);
+        // Reads are answered at the other as well.
+        let strays = plan.chance(if read { 250 } else { 20 });
         let target = match client.favourite {
-            Some(id) if !plan.chance(20) => id,
+            Some(id) if !strays => id,
             _ => plan.pick(&ApplianceId::ALL),
         };
-        let read = !plan.chance(self.options.writes);
         let count = if read { None } else { Some(plan.within(self.options.batch)) };
         let (way, dice, patience) = (plan.within(WAY), plan.bits(), plan.within(PATIENCE));
         let step = match count {
@@ -93,6 +95,7 @@ impl World {
             client,
             turn,
             target,
+            of_test: false,
             dice,
             outcome: Outcome::Open,
             lsn: None,
@@ -123,7 +126,11 @@ impl World {
                 break dice;
             }
         };
-        self.request(None, target, count, way, dice)
+        let operations = self.request(None, target, count, way, dice);
+        for operation in &operations {
+            self.operation_mut(*operation).of_test = true;
+        }
+        operations
     }
 
     /// A test's own write; its number, for [`Self::is_acknowledged`].
@@ -144,6 +151,12 @@ impl World {
     /// Whether that operation was done and its client told.
     pub fn is_acknowledged(&self, operation: u64) -> bool {
         self.outcome(operation) == Outcome::Acknowledged
+    }
+
+    /// Whether a test asks, which wants to know whether the appliance serves.
+    pub(crate) fn is_tests(&self, operation: OperationId) -> bool {
+        let index = usize::try_from(operation).expect("an operation's number");
+        self.operations[index].of_test
     }
 
     fn outcome(&self, operation: OperationId) -> Outcome {
@@ -195,11 +208,17 @@ impl World {
         let (client, turn, target) = (entry.client, entry.turn, entry.target);
         let Some(index) = client else { return };
         let think = self.client_plan.within(self.options.think);
+        let takes_writes = self.role(target) == Some(RoleName::Primary);
         let Some(client) = self.clients.get_mut(index) else { return };
         if client.turn != turn || client.waits_for == 0 {
             return;
         }
-        client.favourite = (outcome == Outcome::Acknowledged).then_some(target);
+        client.favourite = match outcome {
+            Outcome::Acknowledged if takes_writes => Some(target),
+            // It was a read, and the one that answered follows the other.
+            Outcome::Acknowledged => Some(target.peer()),
+            Outcome::Open | Outcome::Refused | Outcome::Unknown(_) => None,
+        };
         client.waits_for -= 1;
         if client.waits_for == 0 {
             self.schedule(think.max(100 * MICRO), Event::ClientActs { client: index });

@@ -158,6 +158,11 @@ impl World {
                 }
                 self.check_permits(id);
             }
+            Effect::ReadIndex { number, lsn } => {
+                if let Some(life) = self.life_of(id) {
+                    self.schedule(0, Event::ReadIndexed { id, life, number, lsn });
+                }
+            }
             Effect::Explain(sentence) => self.note(|| format!("{id} explains: {sentence}")),
             Effect::Stop => {
                 self.note(|| format!("{id} stops"));

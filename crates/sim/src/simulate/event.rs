@@ -39,6 +39,8 @@ pub(crate) enum Event {
     ClientActs { client: usize },
     ClientArrives { id: ApplianceId, operations: Vec<OperationId>, read: bool },
     ReadChecked { id: ApplianceId, life: u64, operation: OperationId, begun: Time, floor: Lsn, lsn: Lsn },
+    ReadWaits { id: ApplianceId, life: u64, operation: OperationId },
+    ReadIndexed { id: ApplianceId, life: u64, number: u64, lsn: Lsn },
     WatcherActs { watcher: WatcherId },
     WatchArrives { watcher: WatcherId, attempt: u64, id: ApplianceId },
     Told { id: ApplianceId, life: u64 },
@@ -135,6 +137,8 @@ impl World {
             Event::ReadChecked { id, life, operation, begun, floor, lsn } => {
                 self.on_read_checked(id, life, operation, (begun, floor, lsn));
             }
+            Event::ReadWaits { id, life, operation } => self.on_read_waits(id, life, operation),
+            Event::ReadIndexed { id, life, number, lsn } => self.on_read_indexed(id, life, number, lsn),
             Event::WatcherActs { watcher } => self.on_watcher(watcher),
             Event::WatchArrives { watcher, attempt, id } => self.on_watch_arrival(watcher, attempt, id),
             Event::Told { id, life } => self.on_told(id, life),

@@ -12,6 +12,7 @@ use super::hub::Hub;
 use super::kept::Kept;
 use super::machine::{Process, Work};
 use super::marks::Mark;
+use super::secondary_reads::SecondaryReads;
 use super::state::StateMachine;
 use super::storage::{self, Found, Storage, words};
 use super::world::{CLUSTER, World, draw_drift};
@@ -118,6 +119,7 @@ impl World {
             frozen: false,
             held: Vec::new(),
             permit: ReadPermit::No,
+            reads: SecondaryReads::default(),
             writers: std::collections::BTreeMap::new(),
             proposing: Vec::new(),
             applying: false,
@@ -203,7 +205,7 @@ impl World {
         let machine = self.machines.get_mut(id);
         let Some(process) = machine.process.take() else { return };
         machine.last_written = process.status.last.lsn;
-        let Process { life, storage, state, writers, proposing, inbox, .. } = process;
+        let Process { life, storage, state, writers, proposing, inbox, reads, .. } = process;
         if end == End::Finished {
             drop((state, storage));
             machine.disk.kill();
@@ -216,6 +218,9 @@ impl World {
         }
         for operation in writers.values().chain(&proposing) {
             self.tell_unknown(*operation);
+        }
+        for operation in reads.into_operations() {
+            self.tell_refused(operation);
         }
         for work in inbox {
             if let Work::Write(operations) = work {

@@ -253,5 +253,11 @@ pub(crate) fn describe(packet: &Packet) -> String {
             if firm.leaving { " leaving" } else { "" }
         ),
         Packet::Message(Message::Leave) => "leave".into(),
+        Packet::Message(Message::AskReadIndex(question)) => {
+            format!("question {} for a read index", question.number)
+        }
+        Packet::Message(Message::ReadIndex(answer)) => {
+            format!("read index {} to question {}", answer.lsn, answer.question.number)
+        }
     }
 }

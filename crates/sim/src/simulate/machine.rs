@@ -11,6 +11,7 @@ use super::disk::SimDisk;
 use super::event::Event;
 use super::hub::Hub;
 use super::kept::Kept;
+use super::secondary_reads::SecondaryReads;
 use super::state::{Rows, StateMachine};
 use super::storage::Storage;
 use super::witness::Version;
@@ -53,6 +54,8 @@ pub struct Process {
     /// What comes when it goes on.
     pub held: Vec<Event>,
     pub permit: ReadPermit,
+    /// Reads that wait for a read index, while it is secondary.
+    pub reads: SecondaryReads,
     /// Whose write waits for which entry.
     pub writers: BTreeMap<Lsn, OperationId>,
     /// Whose write is being proposed in this step.

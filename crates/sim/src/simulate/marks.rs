@@ -56,6 +56,8 @@ marks! {
     UnknownKept = "a write of unknown outcome turned out to be written",
     LeaseRead = "a read was answered under a lease",
     SoloRead = "a read was answered by an appliance alone",
+    SecondaryRead = "a secondary answered a read by a read index",
+    ReadAskedAgain = "a question for a read index was asked again",
     ReadCancelled = "a permit ran out while a read was under way",
     LeaseExpired = "a lease ran out",
     LeaseRenewed = "a lease was renewed",

@@ -33,6 +33,7 @@ mod record;
 mod recorder;
 mod run;
 mod schedule;
+mod secondary_reads;
 mod shrink;
 mod state;
 mod storage;

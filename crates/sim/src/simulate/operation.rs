@@ -22,6 +22,8 @@ pub(crate) struct Operation {
     pub client: Option<usize>,
     pub turn: u64,
     pub target: ApplianceId,
+    /// A test's own, not a client's.
+    pub of_test: bool,
     /// What it does follows from this.
     pub dice: u64,
     pub outcome: Outcome,

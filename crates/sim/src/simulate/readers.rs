@@ -1,4 +1,4 @@
-//! Those who read beside the driver, under the core's permit.
+//! Those who read beside the driver, under the core's permit (`secondary_reads`: without one).
 
 use duet_checkers::{Answer, Request};
 use duet_mvcc::RangeRequest;
@@ -29,7 +29,16 @@ impl World {
             return;
         }
         if !machine.permit_holds(now) {
-            return self.tell_refused(operation);
+            let waits = match &look {
+                Look::Read(request) if !self.is_tests(operation) => {
+                    self.read_as_secondary(id, operation, request, floor)
+                }
+                _ => false,
+            };
+            if !waits {
+                self.tell_refused(operation);
+            }
+            return;
         }
         let done = match look {
             Look::Read(request) => self.read_here(id, operation, &request, false),
@@ -46,7 +55,7 @@ impl World {
     }
 
     /// Reads what a client asks for. `false`: there is nothing to be told.
-    fn read_here(
+    pub(crate) fn read_here(
         &mut self,
         id: ApplianceId,
         operation: OperationId,

@@ -139,7 +139,10 @@ impl World {
         let Some(process) = self.process_of_mut(id, life) else { return };
         process.applying = false;
         match self.apply_committed(id) {
-            Ok(lsn) => self.input(id, Input::Applied(lsn)),
+            Ok(lsn) => {
+                self.input(id, Input::Applied(lsn));
+                self.answer_as_secondary(id);
+            }
             Err(failure) => self.fail(id, &failure),
         }
     }
