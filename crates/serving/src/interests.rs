@@ -5,7 +5,11 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use duet_mvcc::KeyRange;
 
-/// Who watches which keys. Looking up an event costs a hash lookup and a walk over the ranges.
+/// Up to so many keys are compared one by one, which is quicker than to hash the key of an event: a stream with a watch or two
+/// looks at every event since it was last told, and few of them concern it.
+const FEW_KEYS: usize = 8;
+
+/// Who watches which keys. Looking up an event costs a hash lookup, or some comparisons, and a walk over the ranges.
 #[derive(Debug)]
 pub struct Interests<T> {
     keys: HashMap<Bytes, Vec<T>>,
@@ -61,7 +65,12 @@ impl<T: Copy + PartialEq> Interests<T> {
 
     /// Everyone interested in `key`, in no particular order.
     pub fn of<'a>(&'a self, key: &'a Bytes) -> impl Iterator<Item = T> + 'a {
-        let single = self.keys.get(key).into_iter().flatten().copied();
+        let single = if self.keys.len() <= FEW_KEYS {
+            self.keys.iter().find_map(|(other, watchers)| (other == key).then_some(watchers))
+        } else {
+            self.keys.get(key)
+        };
+        let single = single.into_iter().flatten().copied();
         let ranges = self.ranges.iter().filter(|(range, _)| range.contains(key)).map(|(_, who)| *who);
         single.chain(ranges)
     }
@@ -90,5 +99,18 @@ mod tests {
         interests.remove(&single, 1);
         assert_eq!(of(&interests, b"a"), [0; 0]);
         assert!(interests.keys.is_empty() && interests.ranges.is_empty());
+    }
+
+    #[test]
+    fn few_keys_and_many_are_found_alike() {
+        let key = |number: usize| Bytes::from(format!("key {number}"));
+        let mut interests = Interests::default();
+        for number in 0..3 * FEW_KEYS {
+            interests.insert(&KeyRange::Single(key(number)), number);
+            for other in 0..4 * FEW_KEYS {
+                let found: Vec<_> = interests.of(&key(other)).collect();
+                assert_eq!(found, if other <= number { vec![other] } else { Vec::new() });
+            }
+        }
     }
 }

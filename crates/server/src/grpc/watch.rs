@@ -80,7 +80,8 @@ async fn serve(
     let client = stream.client();
     let leaderless = without_leader(api.watch_view());
     tokio::pin!(leaderless);
-    let mut progress_at = next_progress(api.progress_interval());
+    let progress = tokio::time::sleep_until(next_progress(api.progress_interval()));
+    tokio::pin!(progress);
     // A client may close its side and go on reading.
     let mut client_speaks = true;
     loop {
@@ -101,9 +102,9 @@ async fn serve(
             changed = dispatched.changed(), if waits_for_progress => {
                 changed.map_err(|_| Ended::Failed(STOPPED.into()))?;
             }
-            () = tokio::time::sleep_until(progress_at) => {
+            () = &mut progress => {
                 stream.progress_is_due();
-                progress_at = next_progress(api.progress_interval());
+                progress.as_mut().reset(next_progress(api.progress_interval()));
             }
             () = stopping.begun() => return Err(Ended::Failed(STOPPED.into())),
             () = &mut leaderless, if needs_leader => return Err(Ended::Failed(NO_LEADER.into())),
