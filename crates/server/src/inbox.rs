@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use duet_mvcc::Applied;
-use duet_protocol::{Input, Lsn};
+use duet_protocol::{Input, Lsn, Message};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::error::WriteError;
 use crate::status_report::StatusReport;
+use crate::threads::let_others_put_in;
 
 /// Clients' writes that may wait for the driver; more are refused as overload. Several times the number of clients that
 /// a pair serves at once.
@@ -69,6 +70,8 @@ struct Waiting {
     messages: Vec<Input>,
     writes: Vec<PendingWrite>,
     write_bytes: usize,
+    /// Of writes, or of the primary's entries, as many came at a time when there were any the last time.
+    crowd: usize,
     /// The driver left writes where they are; every new one makes it look again.
     held_back: bool,
     status: Vec<oneshot::Sender<StatusReport>>,
@@ -169,6 +172,11 @@ impl Inbox {
         if waiting.closed {
             return false;
         }
+        if let Input::Message(Message::Append { entries, .. }) = &input
+            && !entries.is_empty()
+        {
+            waiting.crowd = entries.len();
+        }
         waiting.messages.push(input);
         drop(waiting);
         self.driver.notify_one();
@@ -206,6 +214,8 @@ impl Inbox {
         waiting.held_back = !may_propose;
         if waiting.is_empty(may_propose) && !timeout.is_zero() && !waiting.closed {
             let _ = self.driver.wait_for(&mut waiting, timeout);
+            let crowd = waiting.crowd;
+            let_others_put_in(&mut waiting, crowd);
         }
         if waiting.messages.len() >= WAITING_MESSAGES {
             self.room_for_messages.notify_all();
@@ -214,6 +224,9 @@ impl Inbox {
         let inputs = std::mem::take(&mut waiting.events);
         let status = std::mem::take(&mut waiting.status);
         let writes = if may_propose { take_proposal(&mut waiting) } else { Vec::new() };
+        if !writes.is_empty() {
+            waiting.crowd = writes.len();
+        }
         let announce = std::mem::take(&mut waiting.announce);
         let ask_read_index = waiting.ask_read_index.take();
         Gathered { inputs, writes, status, announce, ask_read_index }

@@ -32,13 +32,13 @@ mod secondary_reads;
 mod space;
 mod state;
 mod tail;
+mod threads;
 mod waiters;
 mod witness_port;
 
 // The client API.
 mod auth;
 mod auto_compaction;
-mod background;
 pub mod client_limits;
 pub mod client_port;
 pub mod grpc;

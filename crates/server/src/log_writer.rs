@@ -20,6 +20,7 @@ use crate::inbox::Inbox;
 use crate::peer::copy::ReceivedCopy;
 use crate::state::{Machine, StateFailure};
 use crate::tail::Tail;
+use crate::threads::let_others_put_in;
 
 /// Bytes written after which the next segment is prepared: half of one, seconds before it is full, and late enough for a trim
 /// to bring a file that needs no zeros.
@@ -71,13 +72,15 @@ impl LogQueue {
         self.writer.notify_one();
     }
 
-    fn take(&self) -> Option<VecDeque<Job>> {
+    /// All that waits; `last` entries were written the last time.
+    fn take(&self, last: usize) -> Option<VecDeque<Job>> {
         let mut state = self.state.lock();
         while state.jobs.is_empty() {
             if state.closed {
                 return None;
             }
             self.writer.wait(&mut state);
+            let_others_put_in(&mut state, last);
         }
         Some(std::mem::take(&mut state.jobs))
     }
@@ -94,6 +97,8 @@ pub(crate) struct LogWriter {
     since_prepared: usize,
     /// Entries that are not yet written.
     gathered: Vec<Entry>,
+    /// How many were written the last time.
+    last_gathered: usize,
     /// Of them, or else of what is in the log.
     generation: u64,
 }
@@ -121,13 +126,14 @@ impl LogWriter {
             preparing,
             since_prepared: 0,
             gathered: Vec::new(),
+            last_gathered: 0,
             generation: 0,
         };
         fate.spawn("log", move || writer.run())
     }
 
     fn run(&mut self) -> Result<(), LogFailure> {
-        while let Some(jobs) = self.queue.take() {
+        while let Some(jobs) = self.queue.take(self.last_gathered) {
             for job in jobs {
                 self.carry_out(job)?;
             }
@@ -174,6 +180,7 @@ impl LogWriter {
         self.log.append(&self.gathered)?;
         failpoint::reach("log.append.after");
         self.since_prepared += self.gathered.iter().map(|entry| entry.command.len()).sum::<usize>();
+        self.last_gathered = self.gathered.len();
         self.gathered.clear();
         failpoint::reach("log.sync.before");
         let began = clock::now();

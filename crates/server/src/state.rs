@@ -19,7 +19,6 @@ use duet_storage::{
 };
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use crate::background;
 use crate::clock;
 use crate::error::{Remedy, StartError};
 use crate::failpoint;
@@ -30,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::space::Space;
 use crate::tail::Tail;
+use crate::threads;
 use crate::waiters::Waiters;
 use load::load;
 
@@ -211,15 +211,18 @@ impl Machine {
 
     fn run_apply(&self) -> Result<(), StateFailure> {
         let mut done = self.applied.lock().lsn;
+        let mut last = 0;
         loop {
             let mut wanted = self.wanted.lock();
             while wanted.apply_to <= done && !wanted.closed && !wanted.compacting {
                 self.apply_wakes.wait(&mut wanted);
+                threads::let_others_put_in(&mut wanted, last);
             }
             let (target, closed) = (wanted.apply_to, wanted.closed);
             drop(wanted);
             if target > done {
-                done = self.apply_some(target)?;
+                let before = std::mem::replace(&mut done, self.apply_some(target)?);
+                last = usize::try_from(done.0.saturating_sub(before.0)).unwrap_or(usize::MAX);
             } else if closed {
                 return Ok(());
             } else {
@@ -385,7 +388,7 @@ impl Machine {
         };
         failpoint::reach("checkpoint.commit.before");
         let began = clock::now();
-        background::aside(|| self.state.commit(&batch))?;
+        threads::aside(|| self.state.commit(&batch))?;
         self.metrics.checkpoint.record(clock::now().since(began));
         failpoint::reach("checkpoint.commit.after");
         let sizes = self.state.sizes()?;

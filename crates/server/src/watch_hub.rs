@@ -110,6 +110,8 @@ impl WatchHub {
             if tokio::time::timeout(GAP_CHECK, self.arrived.notified()).await.is_err() {
                 self.check_for_a_gap();
             }
+            // What is ready to run first puts in more, as in `threads.rs`.
+            tokio::task::yield_now().await;
             self.dispatch();
         }
     }

@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 
 use super::send::send;
 use super::{CHUNK_BYTES, CopyError, META_BYTES, STALL};
-use crate::background;
 use crate::failpoint;
 use crate::fatal::Fate;
 use crate::inbox::Inbox;
 use crate::peer::codec::{self, CopyFrame};
 use crate::peer::frame;
+use crate::threads;
 
 /// A complete copy that waits to be installed or dropped.
 pub(crate) struct ReceivedCopy {
@@ -118,7 +118,7 @@ impl CopyReceiver {
             Err(error) => return fate.fatal(error.to_string()),
         };
         tracing::info!("receiving a whole copy of the state from disk {from}");
-        background::give_way();
+        threads::give_way();
         *self.current.lock() = stream.try_clone().ok();
         let result = self.take_all(stream, arriving, inbox, fate);
         *self.current.lock() = None;

