@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use duet::process::free_port;
+use duet_witness::Access;
 
 use crate::harness::{A, B, Ledger, Pair, Witness, run};
 use crate::program::{contents, duet, serve, still_serves, unchanged, with_config};
@@ -32,7 +33,9 @@ async fn refused(dir: &Path, data: &Path, parts: &[&str]) {
     for command in ["serve", "init"] {
         with_config(dir, command, &config).await.refuses(1, parts);
     }
-    let register = duet_witness::open(&format!("dir:{}", dir.join("witness").display()), "demo").unwrap();
+    let register =
+        duet_witness::open(&format!("dir:{}", dir.join("witness").display()), "demo", &Access::default())
+            .unwrap();
     let record = register.read().await;
     assert!(matches!(record, duet_witness::ReadOutcome::Absent), "no pair was made: {record:?}");
 }

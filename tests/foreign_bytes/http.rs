@@ -10,7 +10,7 @@ use duet::terminal::Paint;
 use duet_server::StatusReport;
 use duet_witness::client::ServerRegister;
 use duet_witness::server::{WitnessServer, WitnessServerConfig};
-use duet_witness::{ReadOutcome, Register, WriteOutcome};
+use duet_witness::{Credential, ReadOutcome, Register, WriteOutcome};
 
 use crate::mutate::Mutator;
 use crate::{MANY, SOME, Shown, feed};
@@ -63,11 +63,12 @@ fn say(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
 async fn a_witness_answers_or_hangs_up_and_keeps_its_record() {
     let directory = tempfile::TempDir::new().unwrap();
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = WitnessServerConfig { listen, data_dir: directory.path().to_owned() };
-    let server = WitnessServer::bind(config).await.unwrap();
+    let config = WitnessServerConfig::new(listen, directory.path());
+    let server = WitnessServer::bind(config).unwrap();
     let address = server.local_addr();
     let server = tokio::spawn(server.run(std::future::pending()));
-    let register = ServerRegister::new(address.to_string(), CLUSTER.parse().unwrap(), PATIENCE);
+    let register =
+        ServerRegister::new(address.to_string(), CLUSTER.parse().unwrap(), Credential::None, PATIENCE);
     let kept = Bytes::from_static(b"the record");
     let WriteOutcome::Swapped(version) = register.create(kept.clone()).await else { panic!("created") };
 

@@ -20,6 +20,9 @@ pub fn network_threads() -> usize {
     (cores / 2).clamp(1, NETWORK_THREADS_MAX)
 }
 
+/// The environment variable that may hold the pair's token at a witness server.
+pub const WITNESS_TOKEN: &str = "DUET_WITNESS_TOKEN";
+
 const CONFIG_HELP: &str = "see: duet serve --help";
 
 /// The configuration: flags and environment (clap has merged them, flags first) over the file.
@@ -44,6 +47,9 @@ fn given(args: &ApplianceArgs) -> Settings {
         peer_listen: args.peer_listen,
         peer: args.peer,
         witness: args.witness,
+        witness_token_file: args.witness_token_file,
+        // Not a flag: everybody on a machine sees the flags of its processes.
+        witness_token: std::env::var(WITNESS_TOKEN).ok().filter(|token| !token.is_empty()),
         auth_token: args.auth_token,
         auth_token_ttl: args.auth_token_ttl,
         bcrypt_cost: args.bcrypt_cost,
@@ -84,6 +90,8 @@ fn sets(given: &Settings, field: &str) -> bool {
         "peer_listen" => given.peer_listen.is_some(),
         "peer" => given.peer.is_some(),
         "witness" => given.witness.is_some(),
+        "witness_token_file" => given.witness_token_file.is_some(),
+        "witness_token" => given.witness_token.is_some(),
         "auth_token" => given.auth_token.is_some(),
         "auth_token_ttl" => given.auth_token_ttl.is_some(),
         "bcrypt_cost" => given.bcrypt_cost.is_some(),

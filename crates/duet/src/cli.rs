@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use duet_witness::server::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, PAIR_REQUESTS_PER_SECOND};
 
 use crate::bench::args::BenchCommand;
 use crate::error::Failure;
@@ -43,7 +44,7 @@ pub enum Command {
     Init(ApplianceArgs),
     /// Run an appliance (SIGTERM or SIGINT: soft shutdown)
     Serve(ServeArgs),
-    /// Run a witness server; one serves many pairs
+    /// Run a witness server, register its pairs; one serves many pairs
     Witness(WitnessArgs),
     /// Say who is primary, LSN X and Y, what the witness holds, and why an appliance waits
     Status(StatusArgs),
@@ -105,6 +106,9 @@ pub struct ApplianceArgs {
     /// The witness: http://HOST:PORT or dir:/PATH/ON/A/SHARED/FILE/SYSTEM
     #[arg(long, value_name = "URL", env = "DUET_WITNESS")]
     pub witness: Option<String>,
+    /// File with the pair's token at a witness server; the token itself may be in DUET_WITNESS_TOKEN instead
+    #[arg(long, value_name = "FILE", env = "DUET_WITNESS_TOKEN_FILE")]
+    pub witness_token_file: Option<PathBuf>,
     /// How users log in, as in etcd: simple, or jwt,pub-key=FILE,priv-key=FILE,sign-method=RS256,ttl=10m [default: simple]
     #[arg(long, value_name = "SPEC", env = "DUET_AUTH_TOKEN")]
     pub auth_token: Option<String>,
@@ -170,16 +174,134 @@ pub enum LogFormat {
 
 /// `duet witness`
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct WitnessArgs {
+    /// Something else than to serve.
+    #[command(subcommand)]
+    pub command: Option<WitnessCommand>,
     /// Where appliances reach it
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7900", env = "DUET_WITNESS_LISTEN")]
     pub listen: String,
     /// Data directory
-    #[arg(long, value_name = "DIR", env = "DUET_WITNESS_DATA")]
-    pub data: PathBuf,
+    #[arg(long, value_name = "DIR", env = "DUET_WITNESS_DATA", required = true)]
+    pub data: Option<PathBuf>,
+    /// Serve pairs that are not registered too, from wherever they come [default: on loopback only]
+    #[arg(long, env = "DUET_WITNESS_OPEN")]
+    pub open: bool,
+    /// Serve registered pairs only, on loopback too
+    #[arg(long, conflicts_with = "open")]
+    pub closed: bool,
+    /// Connections at a time; 13 KiB of memory each
+    #[arg(long, value_name = "N", default_value_t = MAX_CONNECTIONS, value_parser = at_least_one)]
+    pub max_connections: usize,
+    /// Connections at a time from one address; loopback is not counted
+    #[arg(long, value_name = "N", default_value_t = MAX_CONNECTIONS_PER_ADDRESS, value_parser = at_least_one)]
+    pub max_connections_per_address: usize,
+    /// Requests a second that a registered pair may make in the long run
+    #[arg(long, value_name = "N", default_value_t = PAIR_REQUESTS_PER_SECOND, value_parser = clap::value_parser!(u32).range(1..))]
+    pub pair_requests: u32,
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// Orders and questions to a witness server.
+#[derive(Subcommand, Debug)]
+pub enum WitnessCommand {
+    /// Register a pair: prints its token, which is kept nowhere else
+    Add(PairArgs),
+    /// Print a new token for a pair; the one before holds until `end-old`
+    Rotate(RotateArgs),
+    /// End the token before the newest
+    EndOld(PairArgs),
+    /// Register a pair no more, and remove its record
+    Remove(PairArgs),
+    /// List the pairs and when they were here last
+    List(ListArgs),
+    /// Write tokens and records into one file, while the witness serves or not
+    Backup(BackupArgs),
+    /// Make a data directory out of a backup
+    Restore(RestoreArgs),
+    /// Say how a witness server is: pairs, answers, connections, disk
+    Status(WitnessStatusArgs),
+}
+
+/// The data of a witness: its server is reached through it.
+#[derive(Args, Debug, Clone)]
+pub struct WitnessDataArgs {
+    /// Data directory of the witness, on this machine
+    #[arg(long, value_name = "DIR", env = "DUET_WITNESS_DATA")]
+    pub data: PathBuf,
+}
+
+/// `duet witness add`, `remove`, `end-old`
+#[derive(Args, Debug)]
+pub struct PairArgs {
+    /// Name of the pair, as in its configuration
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Where.
+    #[command(flatten)]
+    pub at: WitnessDataArgs,
+}
+
+/// `duet witness rotate`
+#[derive(Args, Debug)]
+pub struct RotateArgs {
+    /// Which pair.
+    #[command(flatten)]
+    pub pair: PairArgs,
+    /// End all older tokens at once: somebody else has one
+    #[arg(long)]
+    pub now: bool,
+}
+
+/// `duet witness list`
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    /// Where.
+    #[command(flatten)]
+    pub at: WitnessDataArgs,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `duet witness backup`
+#[derive(Args, Debug)]
+pub struct BackupArgs {
+    /// The file to write
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where.
+    #[command(flatten)]
+    pub at: WitnessDataArgs,
+}
+
+/// `duet witness restore`
+#[derive(Args, Debug)]
+pub struct RestoreArgs {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where.
+    #[command(flatten)]
+    pub at: WitnessDataArgs,
+    /// Restore the records too. Only if the old witness was stopped before the backup was made and never ran again: an old
+    /// record may let an appliance serve that lacks writes
+    #[arg(long)]
+    pub with_records: bool,
+}
+
+/// `duet witness status`
+#[derive(Args, Debug)]
+pub struct WitnessStatusArgs {
+    /// The witness server: http://HOST:PORT
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Where the appliances are.

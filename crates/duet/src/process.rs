@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
 
 use crate::error::{Failure, io_words};
 
@@ -240,6 +240,13 @@ impl Drop for Running {
             }
         }
     }
+}
+
+/// Lets this process and its children have as many open files as the system allows: each connection is one.
+pub fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where that is refused the usual limit will do for all but a thousand connections, which say what they miss.
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).ok();
 }
 
 /// The end of a log: enough to see what went wrong.

@@ -101,6 +101,7 @@ fn configured(args: &EndpointArgs) -> Result<Option<status::Configured>, Failure
         appliance: config.appliance.to_string(),
         cluster: config.cluster,
         location: config.witness.to_string(),
+        access: config.witness_access,
     }))
 }
 

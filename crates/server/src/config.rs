@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use duet_protocol::{ApplianceId, limits};
-use duet_witness::{ClusterName, WitnessUrl};
+use duet_witness::{Access, ClusterName, Credential, Token, WitnessUrl};
 use serde::Deserialize;
 
 use crate::auth::{AuthOptions, TokenKind};
@@ -39,6 +39,8 @@ pub struct Config {
     pub peer: String,
     /// The witness.
     pub witness: WitnessUrl,
+    /// What opens it.
+    pub witness_access: Access,
     /// Entries of the log kept for a peer that was away for a short time; one that was away for longer gets a whole copy.
     pub retain_entries: u64,
     /// Bytes a second that a whole copy to the peer may take; `None`: as many as there are.
@@ -106,6 +108,11 @@ pub struct Settings {
     pub peer: Option<String>,
     /// "http://host:port" or "dir:/path".
     pub witness: Option<String>,
+    /// The file with the pair's token at a witness server.
+    pub witness_token_file: Option<PathBuf>,
+    /// The token itself; never from a file that others may read, so it is no field of the configuration file.
+    #[serde(skip)]
+    pub witness_token: Option<String>,
     /// See [`Config::retain_entries`]; by default [`duet_protocol::limits::RETAIN_ENTRIES`].
     pub retain_entries: Option<u64>,
     /// See [`Config::copy_rate`], in mebibytes.
@@ -229,6 +236,8 @@ impl Settings {
             peer_listen: self.peer_listen.or(file.peer_listen),
             peer: self.peer.or(file.peer),
             witness: self.witness.or(file.witness),
+            witness_token_file: self.witness_token_file.or(file.witness_token_file),
+            witness_token: self.witness_token.or(file.witness_token),
             retain_entries: self.retain_entries.or(file.retain_entries),
             copy_mib_per_second: self.copy_mib_per_second.or(file.copy_mib_per_second),
             auth_token: self.auth_token.or(file.auth_token),
@@ -292,6 +301,7 @@ impl Settings {
             ));
         }
         let witness = self.witness_url()?;
+        let witness_access = Access { credential: self.witness_credential()? };
         for (field, address) in [("client_listen", client_listen), ("peer_listen", peer_listen)] {
             if witness.to_string() == format!("http://{address}") {
                 let allowed = format!("this is the appliance's own {field}; the witness is a third party");
@@ -331,6 +341,7 @@ impl Settings {
             peer_listen,
             peer,
             witness,
+            witness_access,
             retain_entries,
             copy_rate,
             auth,
@@ -394,6 +405,24 @@ impl Settings {
         text.parse::<WitnessUrl>().map_err(|error| self.bad("witness", &text, error.to_string()))
     }
 
+    fn witness_credential(&self) -> Result<Credential, ConfigError> {
+        match (&self.witness_token, &self.witness_token_file) {
+            (Some(_), Some(file)) => {
+                let allowed = "a token is given too; give either the token or the file";
+                Err(self.bad("witness_token_file", &file.display().to_string(), allowed))
+            }
+            // Not shown, as it may be a secret all the same.
+            (Some(token), None) => {
+                let token = token.trim().parse::<Token>();
+                token
+                    .map(Credential::Token)
+                    .map_err(|error| self.bad("witness_token", "...", error.to_string()))
+            }
+            (None, Some(file)) => Ok(Credential::File(file.clone())),
+            (None, None) => Ok(Credential::None),
+        }
+    }
+
     fn listen(&self, field: &'static str, value: Option<&String>) -> Result<SocketAddr, ConfigError> {
         let allowed = "use \"address:port\", for instance \"0.0.0.0:2379\"";
         let text = self.required(field, value, allowed)?;
@@ -426,7 +455,7 @@ impl Settings {
 /// Nothing, unless the message is about an unknown field without the list of known ones.
 fn allowed_fields(message: &str) -> &'static str {
     if message.contains("unknown field") && !message.contains("expected") {
-        "; known are cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness, retain_entries, copy_mib_per_second, auth_token, auth_token_ttl, bcrypt_cost, quota_backend_bytes, max_request_bytes, max_txn_ops, \
+        "; known are cluster, appliance, data, client_listen, client_url, peer_listen, peer, witness, witness_token_file, retain_entries, copy_mib_per_second, auth_token, auth_token_ttl, bcrypt_cost, quota_backend_bytes, max_request_bytes, max_txn_ops, \
          max_concurrent_streams, grpc_keepalive_interval, grpc_keepalive_timeout, auto_compaction_mode, \
          auto_compaction_retention"
     } else {

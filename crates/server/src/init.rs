@@ -34,7 +34,7 @@ pub struct InitReport {
 /// Nothing was made, or it may be repeated; see [`InitError`].
 pub async fn init(config: &Config) -> Result<InitReport, InitError> {
     let name = cluster_name(config)?;
-    let register = config.witness.register(name.clone(), DEFAULT_DEADLINE);
+    let register = config.witness.register(name.clone(), &config.witness_access, DEFAULT_DEADLINE);
     let init = Init { config, name, register };
     init.run().await
 }

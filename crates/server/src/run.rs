@@ -72,7 +72,8 @@ impl Server {
             witness: config.witness.to_string(),
             reason: error.to_string(),
         })?;
-        let register: Arc<dyn Register> = config.witness.register(name.clone(), DEFAULT_DEADLINE).into();
+        let register: Arc<dyn Register> =
+            config.witness.register(name.clone(), &config.witness_access, DEFAULT_DEADLINE).into();
         make_if_blank(&config, &name, register.as_ref()).await?;
         let opened = {
             let config = config.clone();

@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ETAG, HOST, IF_MATCH, IF_NONE_MATCH};
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::header::{AUTHORIZATION, ETAG, HOST, IF_MATCH, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -20,7 +20,9 @@ use tokio::task::AbortHandle;
 use crate::http_names::{MARK, MARK_VERSION, RECORDS_PATH, REQUEST};
 use crate::planted::Bug;
 use crate::register::{MAX_RECORD_BYTES, draw_nonce, too_large};
-use crate::{BoxFuture, ClusterName, ReadOutcome, Reason, Register, Version, WriteOutcome};
+use crate::{
+    BoxFuture, ClusterName, Credential, ReadOutcome, Reason, Register, Token, Version, WriteOutcome,
+};
 
 /// Bytes of a refusal's text that are shown to people.
 const MAX_SHOWN_BYTES: usize = 200;
@@ -29,6 +31,7 @@ const MAX_SHOWN_BYTES: usize = 200;
 pub struct ServerRegister {
     address: String,
     cluster: ClusterName,
+    credential: Credential,
     deadline: Duration,
     /// The connection while no call uses it. A second call at the same time opens one of its own.
     idle: Mutex<Option<Connection>>,
@@ -53,9 +56,15 @@ struct Answer {
 }
 
 impl ServerRegister {
-    /// The record of `cluster` at `address` (`host:port`); every call ends within `deadline`. Connects later.
-    pub fn new(address: impl Into<String>, cluster: ClusterName, deadline: Duration) -> Self {
-        Self { address: address.into(), cluster, deadline, idle: Mutex::new(None) }
+    /// The record of `cluster` at `address` (`host:port`), which the token of `credential` opens; every call ends within
+    /// `deadline`. Connects later.
+    pub fn new(
+        address: impl Into<String>,
+        cluster: ClusterName,
+        credential: Credential,
+        deadline: Duration,
+    ) -> Self {
+        Self { address: address.into(), cluster, credential, deadline, idle: Mutex::new(None) }
     }
 
     /// One request and its answer, or why there is none.
@@ -91,9 +100,12 @@ impl ServerRegister {
             Some(Condition::Absent) => request.header(IF_NONE_MATCH, "*"),
             Some(Condition::Version(version)) => request.header(IF_MATCH, format!("\"{version}\"")),
         };
-        let request = request
+        let mut request = request
             .body(Full::new(body))
             .map_err(|error| self.reason(&format!("cannot be asked: {error}")))?;
+        if let Some(token) = self.credential.token().await? {
+            request.headers_mut().insert(AUTHORIZATION, bearer(&token));
+        }
 
         let mut connection = self.connection().await?;
         let cut = |error: &dyn std::error::Error| self.reason(&format!("broke off the connection: {error}"));
@@ -136,7 +148,7 @@ impl ServerRegister {
 
     /// Whether a Duet witness answers this very request.
     fn check(&self, headers: &HeaderMap, nonce: &str) -> Result<(), Reason> {
-        match headers.get(MARK).map(http::HeaderValue::as_bytes) {
+        match headers.get(MARK).map(HeaderValue::as_bytes) {
             Some(mark) if mark == MARK_VERSION.as_bytes() => {}
             Some(_) => {
                 return Err(self.reason("speaks another version of the interface: upgrade the older side"));
@@ -172,9 +184,27 @@ impl ServerRegister {
     }
 
     fn unexpected(&self, answer: &Answer) -> Reason {
+        if answer.status == StatusCode::UNAUTHORIZED {
+            return self.refused(answer);
+        }
         let shown = &answer.body[..answer.body.len().min(MAX_SHOWN_BYTES)];
         let shown = String::from_utf8_lossy(shown);
         self.reason(&format!("answered {}: {:?}", answer.status, shown.trim_end()))
+    }
+
+    fn refused(&self, answer: &Answer) -> Reason {
+        let said = String::from_utf8_lossy(&answer.body[..answer.body.len().min(MAX_SHOWN_BYTES)]);
+        let said = said.trim_end();
+        let cluster = &self.cluster;
+        if matches!(self.credential, Credential::None) {
+            return self.reason(&format!(
+                "refuses this pair, which sent no token ({said}): register it with `duet witness add {cluster}` and set \
+                 witness_token_file"
+            ));
+        }
+        self.reason(&format!(
+            "refuses this pair's token ({said}): is {cluster} registered there, and is this its newest token?"
+        ))
     }
 
     fn reason(&self, what: &str) -> Reason {
@@ -214,6 +244,15 @@ impl Register for ServerRegister {
     fn describe(&self) -> String {
         format!("witness server at {}, cluster {}", self.address, self.cluster)
     }
+}
+
+/// The header that carries a token; it is left out of what is logged.
+fn bearer(token: &Token) -> HeaderValue {
+    // A token has no character that a header may not have.
+    let value = HeaderValue::try_from(format!("Bearer {}", token.reveal()));
+    let mut value = value.unwrap_or(HeaderValue::from_static("Bearer"));
+    value.set_sensitive(true);
+    value
 }
 
 /// The version in a strong `ETag` of the form that witness servers give.

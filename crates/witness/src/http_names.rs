@@ -12,3 +12,5 @@ pub(crate) const REQUEST: &str = "duet-witness-request";
 pub(crate) const MAX_REQUEST_BYTES: usize = 64;
 /// Path of the record of a cluster, whose name follows.
 pub(crate) const RECORDS_PATH: &str = "/v1/records/";
+/// Path of the server's state, for machines.
+pub(crate) const STATUS_PATH: &str = "/status";

@@ -20,8 +20,10 @@ pub mod record;
 pub mod register;
 pub mod server;
 mod stored;
+pub mod token;
 
 pub use name::{ClusterName, ClusterNameError};
-pub use open::{OpenError, WitnessUrl, open};
+pub use open::{Access, OpenError, WitnessUrl, open};
 pub use record::RecordError;
 pub use register::{BoxFuture, ReadOutcome, Reason, Register, Version, WriteOutcome};
+pub use token::{Credential, Token};

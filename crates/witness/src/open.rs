@@ -18,7 +18,7 @@ use http::uri::Authority;
 use crate::client::ServerRegister;
 use crate::directory::DirectoryRegister;
 use crate::register::DEFAULT_DEADLINE;
-use crate::{ClusterName, ClusterNameError, Register};
+use crate::{ClusterName, ClusterNameError, Credential, Register};
 
 /// Schemes of witnesses that are planned, so that they get an answer of their own.
 const PLANNED_SCHEMES: [&str; 7] = ["https", "s3", "az", "gs", "etcd", "etcds", "http+unix"];
@@ -28,9 +28,16 @@ const PLANNED_SCHEMES: [&str; 7] = ["https", "s3", "az", "gs", "etcd", "etcds", 
 ///
 /// # Errors
 /// When the URL or the name has to be corrected.
-pub fn open(url: &str, cluster: &str) -> Result<Box<dyn Register>, OpenError> {
+pub fn open(url: &str, cluster: &str, access: &Access) -> Result<Box<dyn Register>, OpenError> {
     let url: WitnessUrl = url.parse()?;
-    Ok(url.register(cluster.parse()?, DEFAULT_DEADLINE))
+    Ok(url.register(cluster.parse()?, access, DEFAULT_DEADLINE))
+}
+
+/// What the URL does not say, as it is secret or long: how the witness is to be convinced.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Access {
+    /// The pair's token, at a witness server.
+    pub credential: Credential,
 }
 
 /// Where a witness is; checked, but not contacted.
@@ -50,9 +57,11 @@ pub enum WitnessUrl {
 
 impl WitnessUrl {
     /// The register of `cluster` there; every call ends within `deadline`.
-    pub fn register(&self, cluster: ClusterName, deadline: Duration) -> Box<dyn Register> {
+    pub fn register(&self, cluster: ClusterName, access: &Access, deadline: Duration) -> Box<dyn Register> {
         match self {
-            Self::Server { address } => Box::new(ServerRegister::new(address.clone(), cluster, deadline)),
+            Self::Server { address } => {
+                Box::new(ServerRegister::new(address.clone(), cluster, access.credential.clone(), deadline))
+            }
             Self::Directory { path } => Box::new(DirectoryRegister::new(path.clone(), cluster, deadline)),
         }
     }
@@ -221,8 +230,12 @@ mod tests {
             assert_eq!(parsed.to_string(), shown);
             assert_eq!(shown.parse(), Ok(parsed));
         }
-        assert_eq!(open("http://w:1", "pair").unwrap().describe(), "witness server at w:1, cluster pair");
-        assert_eq!(open("dir:/w", "pair").unwrap().describe(), "witness directory /w, cluster pair");
+        let access = Access::default();
+        assert_eq!(
+            open("http://w:1", "pair", &access).unwrap().describe(),
+            "witness server at w:1, cluster pair"
+        );
+        assert_eq!(open("dir:/w", "pair", &access).unwrap().describe(), "witness directory /w, cluster pair");
     }
 
     #[test]
@@ -256,7 +269,7 @@ mod tests {
             let error = url.parse::<WitnessUrl>().unwrap_err().to_string();
             assert!(error.contains(expected), "{url:?}: {error}");
         }
-        let error = open("dir:/w", "my pair").err().unwrap();
+        let error = open("dir:/w", "my pair", &Access::default()).err().unwrap();
         assert_eq!(error, OpenError::Cluster(ClusterNameError::Character { character: ' ' }));
     }
 }

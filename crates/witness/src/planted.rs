@@ -19,6 +19,20 @@ duet_planted::bugs! {
     DamagedIsAbsent,
     /// A write without a condition is taken for a create.
     UnconditionalTaken,
+    /// The server asks for no token.
+    TokenUnchecked,
+    /// The token of any pair opens every record.
+    AnyTokenTaken,
+    /// A token that was ended opens its record all the same.
+    EndedTokenTaken,
+    /// The server looks at the token only before it has received the whole write.
+    TokenCheckedTooEarly,
+    /// A pair may ask as often as it likes.
+    PairUnlimited,
+    /// A restored backup brings its records along unasked.
+    OldRecordsRestored,
+    /// A backup that is cut off or damaged is restored.
+    BackupUnchecked,
     /// A record that belongs to another cluster is read.
     OtherClusterRead,
     /// The checksum of a stored record is not verified.

@@ -1,52 +1,50 @@
 //! `duet witness`: the witness server. One process serves very many pairs over plain HTTP/1.1.
 //!
 //! [`WitnessServer::bind`] takes everything that can be refused - the data directory, the address - before
-//! anything is served; [`WitnessServer::run`] then serves until told to stop. `routes` is the interface,
-//! `store` the durable part. A disk that fails ends the server with [`ServeError::Disk`], and the process has
+//! anything is served; [`WitnessServer::run`] then serves until told to stop. `accept` takes
+//! connections, `routes` is the interface, `store` the durable part, `limits` says how much of everything. A disk that fails ends the server with [`ServeError::Disk`], and the process has
 //! to end with it.
 
+mod about;
+mod accept;
+mod admin;
+mod connections;
+mod error;
+mod limits;
+mod meter;
+mod orders;
+mod pairs;
+mod registrar;
 mod routes;
+pub mod status;
 mod store;
-mod trial;
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use axum::Router;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::Reason;
+use accept::accept;
+use connections::Connections;
+pub use error::ServeError;
+use limits::{CONTENTS_KIB, STOP_TIMEOUT};
+pub use limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, PAIR_REQUESTS_PER_SECOND};
+use meter::Meter;
+pub use orders::{AdminError, Administrator};
+pub use pairs::PairSeen;
+use pairs::Pairs;
+use registrar::Registrar;
+pub use registrar::{Order, OrderError};
 use routes::Shared;
 #[cfg(feature = "fuzzing")]
 pub(crate) use routes::parse_condition;
-use store::Store;
-
-/// Connections at the same time; more wait in the kernel's queue. 13 KiB each, as measured: 104 MiB when
-/// full.
-const MAX_CONNECTIONS: usize = 8 * 1024;
-/// From this many connections on each is closed after its answer, so that more pairs than connections can be
-/// served in turn.
-const CROWDED_CONNECTIONS: usize = MAX_CONNECTIONS / 4 * 3;
-/// How long a connection may be silent, or take to send a request's head. Appliances ask every 5 s.
-const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
-/// Bytes of buffer for one connection: the least that hyper allows, and enough for any head and most records.
-const CONNECTION_BUFFER_BYTES: usize = 8 * 1024;
-/// How long requests under way may take to finish when the server stops.
-const STOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a connection that is to close goes on: one that was just opened gets its first request answered.
-const CLOSE_GRACE: Duration = Duration::from_millis(50);
-/// Pause after a failed accept (as a rule: out of file descriptors), so as not to spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub use store::{BackupError, BackupWriter, Contents, check_backup, restore};
+use store::{Store, WriterEnd};
 
 /// What a witness server needs to know.
 #[derive(Clone, Debug)]
@@ -56,78 +54,28 @@ pub struct WitnessServerConfig {
     /// Where the records are kept; made if it is missing. Not for anything else, and not on one of the
     /// appliances it serves.
     pub data_dir: PathBuf,
+    /// Whether pairs that are not registered are served: whoever reaches the server may make and change their records.
+    pub open: bool,
+    /// Connections at the same time, [`MAX_CONNECTIONS`] as a rule; each takes 13 KiB and a file descriptor.
+    pub max_connections: usize,
+    /// Connections from one address, [`MAX_CONNECTIONS_PER_ADDRESS`] as a rule.
+    pub max_connections_per_address: usize,
+    /// Requests that a registered pair may make in a second, [`PAIR_REQUESTS_PER_SECOND`] as a rule.
+    pub pair_requests_per_second: u32,
 }
 
-/// Why a witness server does not start, or ended.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// Choose another port, or stop the program that uses it.
-    #[error("port {} on {} is in use by another program", address.port(), address.ip())]
-    PortInUse {
-        /// Where it was to listen.
-        address: SocketAddr,
-    },
-    /// Correct the address.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// Where it was to listen.
-        address: SocketAddr,
-        /// What the operating system says.
-        source: io::Error,
-    },
-    /// Correct the path, or allow this user to write there.
-    #[error("cannot use the data directory {}: {source}", directory.display())]
-    Directory {
-        /// The directory, or the file in it.
-        directory: PathBuf,
-        /// What the operating system says.
-        source: io::Error,
-    },
-    /// Stop the other witness server.
-    #[error("the data directory {} is used by another witness server", directory.display())]
-    Locked {
-        /// The directory.
-        directory: PathBuf,
-    },
-    /// Upgrade this program.
-    #[error("{} has format {found}, this program knows {known}: it was written by a newer Duet", file.display())]
-    NewerFormat {
-        /// The file.
-        file: PathBuf,
-        /// Its format.
-        found: u32,
-        /// The newest format that this program opens.
-        known: u32,
-    },
-    /// Check the disk; then either restore the file, or move it away: the pairs will refill an empty witness.
-    #[error("{} is damaged ({message}): check the disk; nothing was changed", file.display())]
-    Damaged {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong with it.
-        message: String,
-    },
-    /// End the process, check disk and free space, start again: what a failed flush has left on disk is not
-    /// known.
-    #[error("the disk of {} failed ({message}): the witness must stop", directory.display())]
-    Disk {
-        /// The data directory.
-        directory: PathBuf,
-        /// What failed.
-        message: String,
-    },
-    /// The operating system is out of something.
-    #[error("cannot start the witness's writer thread: {source}")]
-    Thread {
-        /// What the operating system says.
-        source: io::Error,
-    },
-    /// The operating system has no random numbers.
-    #[error("{reason}")]
-    Randomness {
-        /// What it says.
-        reason: Reason,
-    },
+impl WitnessServerConfig {
+    /// With every limit as it is by default; open to everybody on loopback only.
+    pub fn new(listen: SocketAddr, data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            listen,
+            data_dir: data_dir.into(),
+            open: listen.ip().is_loopback(),
+            max_connections: MAX_CONNECTIONS,
+            max_connections_per_address: MAX_CONNECTIONS_PER_ADDRESS,
+            pair_requests_per_second: PAIR_REQUESTS_PER_SECOND,
+        }
+    }
 }
 
 /// Serves until `shutdown` ends: [`WitnessServer::bind`] and [`WitnessServer::run`] in one.
@@ -138,33 +86,39 @@ pub async fn serve(
     config: WitnessServerConfig,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    WitnessServer::bind(config).await?.run(shutdown).await
+    WitnessServer::bind(config)?.run(shutdown).await
 }
 
 /// A witness server that listens already, and serves as soon as it is run.
 pub struct WitnessServer {
     listener: TcpListener,
     address: SocketAddr,
-    data_dir: PathBuf,
+    config: WitnessServerConfig,
     store: Store,
-    writer: oneshot::Receiver<Result<(), ServeError>>,
+    pairs: Arc<Pairs>,
+    meter: Arc<Meter>,
+    orders: Option<UnixListener>,
+    writer: WriterEnd,
 }
 
 impl WitnessServer {
-    /// Opens the records and the port.
+    /// Opens the records and the port; within a runtime.
     ///
     /// # Errors
     /// Everything that a person has to correct; see [`ServeError`].
-    pub async fn bind(config: WitnessServerConfig) -> Result<Self, ServeError> {
-        let WitnessServerConfig { listen, data_dir } = config;
-        let listener = TcpListener::bind(listen).await.map_err(|source| match source.kind() {
+    pub fn bind(config: WitnessServerConfig) -> Result<Self, ServeError> {
+        let listen = config.listen;
+        let listener = accept::listen(listen).map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => ServeError::PortInUse { address: listen },
             _ => ServeError::Listen { address: listen, source },
         })?;
         let address =
             listener.local_addr().map_err(|source| ServeError::Listen { address: listen, source })?;
-        let (store, writer) = Store::open(&data_dir)?;
-        Ok(Self { listener, address, data_dir, store, writer })
+        let meter = Arc::new(Meter::new());
+        let (store, writer) = Store::open(&config.data_dir, &meter)?;
+        let pairs = Pairs::load(config.open, config.pair_requests_per_second, &store, &config.data_dir)?;
+        let orders = admin_socket(&config.data_dir);
+        Ok(Self { listener, address, config, store, pairs: Arc::new(pairs), meter, orders, writer })
     }
 
     /// Where it listens, with the real port.
@@ -178,16 +132,25 @@ impl WitnessServer {
     /// # Errors
     /// [`ServeError::Disk`]: the caller has to end the process.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { listener, address, data_dir, store, mut writer } = self;
+        let Self { listener, address, config, store, pairs, meter, orders, mut writer } = self;
         let incarnation = store.incarnation().to_owned();
-        tracing::info!(%address, %incarnation, "witness serves");
-        let connections = Arc::new(Connections::default());
-        let router = routes::router(Shared { store, connections: Arc::clone(&connections) });
+        tracing::info!(%address, %incarnation, open = pairs.is_open(), pairs = pairs.registered(), "witness serves");
+        let connections = Connections::new(config.max_connections, config.max_connections_per_address);
+        let connections = Arc::new(connections);
+        let registrar = Arc::new(Registrar::new(store.clone(), Arc::clone(&pairs)));
+        let router = routes::router(Shared {
+            store,
+            pairs,
+            connections: Arc::clone(&connections),
+            meter,
+            contents: Arc::new(Semaphore::new(CONTENTS_KIB)),
+        });
         let mut tasks = JoinSet::new();
         let outcome = tokio::select! {
             () = shutdown => None,
             ended = &mut writer => Some(ended),
             never = accept(&listener, &router, &connections, &mut tasks) => match never {},
+            never = admin::serve(orders.as_ref(), registrar) => match never {},
         };
         drop(listener);
         drop(router);
@@ -203,96 +166,17 @@ impl WitnessServer {
         };
         tracing::info!(%address, "witness stopped");
         ended.unwrap_or_else(|_| {
-            Err(ServeError::Disk { directory: data_dir, message: "the writer thread panicked".into() })
+            Err(ServeError::Disk { directory: config.data_dir, message: "the writer thread panicked".into() })
         })
     }
 }
 
-/// How many connections there are.
-#[derive(Default)]
-struct Connections(AtomicUsize);
-
-impl Connections {
-    fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn crowded(&self) -> bool {
-        self.count() >= CROWDED_CONNECTIONS
-    }
-}
-
-/// One of the [`Connections`], until dropped.
-struct Counted(Arc<Connections>);
-
-impl Counted {
-    fn new(connections: &Arc<Connections>) -> Self {
-        connections.0.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(connections))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Takes connections for ever. When this future is dropped, connections end after the request that they
-/// serve.
-async fn accept(
-    listener: &TcpListener,
-    router: &Router,
-    connections: &Arc<Connections>,
-    tasks: &mut JoinSet<()>,
-) -> Infallible {
-    let (mut open, mut closing) = watch::channel(());
-    loop {
-        // Reaps what has ended, and waits for an end when there are too many.
-        while tasks.try_join_next().is_some() {}
-        if tasks.len() >= MAX_CONNECTIONS {
-            tasks.join_next().await;
-        }
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let counted = Counted::new(connections);
-                let (router, closing) = (router.clone(), closing.clone());
-                tasks.spawn(async move {
-                    serve_connection(stream, router, closing).await;
-                    drop(counted);
-                });
-            }
-            Err(error) => {
-                // As a rule there are no file descriptors left: makes room by closing whatever is idle.
-                tracing::warn!(%error, connections = tasks.len(), "the witness cannot take a connection");
-                drop(open);
-                (open, closing) = watch::channel(());
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Serves one connection until its client is done with it, or `closing` loses its sender.
-async fn serve_connection(stream: TcpStream, router: Router, mut closing: watch::Receiver<()>) {
-    // Answers are single small segments; a socket without this option would hold them back.
-    let _ = stream.set_nodelay(true);
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_TIMEOUT)
-        .max_buf_size(CONNECTION_BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
-    let closed = async {
-        let _ = closing.changed().await;
-        tokio::time::sleep(CLOSE_GRACE).await;
-    };
-    // Errors are the client's (a reset, a malformed request, silence): nothing to be done about them here.
-    tokio::select! {
-        _ = connection.as_mut() => {}
-        () = closed => {
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
-        }
-    }
+/// The socket for orders. Without it the server serves all the same: orders can be given while it is stopped.
+fn admin_socket(directory: &Path) -> Option<UnixListener> {
+    let socket = admin::listen(directory);
+    socket
+        .inspect_err(|error| {
+            tracing::warn!(%error, "no admin socket in {}: pairs can be registered only while the witness is stopped", directory.display());
+        })
+        .ok()
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use duet::process::Running;
 use duet_protocol::{ApplianceId, WitnessRecord};
-use duet_witness::{ReadOutcome, Register};
+use duet_witness::{Access, ReadOutcome, Register};
 
 use super::super::tap::Tap;
 use super::binary::launcher;
@@ -121,7 +121,8 @@ impl Pair {
 
     /// The record as any outsider can read it; `None` if there is none, an error if the witness does not answer.
     pub async fn try_record(&self) -> Result<Option<WitnessRecord>, String> {
-        let register: Box<dyn Register> = duet_witness::open(&self.witness_url(), CLUSTER).unwrap();
+        let register: Box<dyn Register> =
+            duet_witness::open(&self.witness_url(), CLUSTER, &Access::default()).unwrap();
         match register.read().await {
             ReadOutcome::Record { bytes, .. } => {
                 let name = CLUSTER.parse().unwrap();

@@ -15,10 +15,10 @@ use super::output::{Base, Conditions};
 use super::proc_stat::{Memory, cpu_time, disk_written, reset_peaks};
 use super::report::{Report, count};
 use super::schedule::Window;
-use super::systems::{System, raise_open_files};
+use super::systems::System;
 use super::watch_load::{self, WatchPlan};
 use crate::error::{Exit, Failure};
-use crate::process::Launcher;
+use crate::process::{Launcher, raise_open_files};
 use crate::signals::StopRequests;
 use crate::terminal::Progress;
 

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use duet_protocol::ApplianceId;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::SystemName;
 use super::etcd::{EtcdCluster, leader};
@@ -17,13 +16,6 @@ pub const SETTLE: Duration = Duration::from_millis(500);
 
 /// Data may grow to this, at all systems: both have a default of 2 GiB, which a long run fills. The most etcd advises.
 const QUOTA_BYTES: u64 = 8 << 30;
-
-/// Lets this process and its children have as many open files as the system allows: each connection is one.
-pub fn raise_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    // Where that is refused the usual limit will do for all but a thousand connections, which say what they miss.
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).ok();
-}
 
 /// A running system under measurement. Dropping it ends its processes.
 pub enum System {

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use duet_witness::Access;
+
 use crate::error::Failure;
 use crate::local::CLUSTER;
 use crate::status::{Record, WitnessReader};
@@ -12,7 +14,7 @@ const WATCH_INTERVAL: Duration = Duration::from_micros(300);
 
 /// A reader of the demo's record at `url`.
 pub fn open(url: &str) -> Result<WitnessReader, Failure> {
-    WitnessReader::open(url, CLUSTER)
+    WitnessReader::open(url, CLUSTER, &Access::default())
         .map_err(|reason| Failure::new(format!("the witness {url}: {reason}"), "please report it"))
 }
 

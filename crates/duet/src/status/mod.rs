@@ -14,6 +14,7 @@ mod golden;
 use std::time::Duration;
 
 use duet_server::StatusReport;
+use duet_witness::Access;
 use serde::Serialize;
 
 pub use self::outlook::{Outlook, outlook};
@@ -146,6 +147,8 @@ pub struct Configured {
     pub cluster: String,
     /// Where the witness is: "http://..." or "dir:/...".
     pub location: String,
+    /// What opens the witness.
+    pub access: Access,
 }
 
 /// Asks both appliances, and the witness too: where an appliance says it is, else where the configuration says.
@@ -162,7 +165,8 @@ async fn look_everywhere(endpoints: &[String], configured: Option<&Configured>) 
         (None, None) => None,
     };
     if let Some((location, cluster)) = place {
-        view.record = Some(match WitnessReader::open(&location, &cluster) {
+        let access = configured.map(|configured| configured.access.clone()).unwrap_or_default();
+        view.record = Some(match WitnessReader::open(&location, &cluster, &access) {
             Ok(reader) => reader.read().await,
             Err(reason) => Err(reason),
         });

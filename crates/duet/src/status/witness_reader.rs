@@ -1,7 +1,7 @@
 //! Reads a pair's record at its witness as an outsider. Reading changes nothing, and the witness does not mind.
 
 use duet_server::status_report::record_as_json;
-use duet_witness::{ClusterName, ReadOutcome, Register};
+use duet_witness::{Access, ClusterName, ReadOutcome, Register};
 
 use super::Record;
 use crate::error::without_numbers;
@@ -14,9 +14,9 @@ pub struct WitnessReader {
 
 impl WitnessReader {
     /// A reader of the record of `cluster` at `location`; connects later.
-    pub fn open(location: &str, cluster: &str) -> Result<Self, String> {
+    pub fn open(location: &str, cluster: &str, access: &Access) -> Result<Self, String> {
         let name: ClusterName = cluster.parse().map_err(|error| format!("{error}"))?;
-        let register = duet_witness::open(location, cluster).map_err(|error| error.to_string())?;
+        let register = duet_witness::open(location, cluster, access).map_err(|error| error.to_string())?;
         Ok(Self { register, name })
     }
 

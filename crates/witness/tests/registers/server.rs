@@ -1,10 +1,12 @@
 //! The witness server and its client, over real sockets: the promises of every witness, and each fault
 //! between them.
 
+mod backup;
 mod faults;
 mod interface;
 mod running;
 mod start;
+mod tokens;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -18,10 +18,9 @@ use super::load::{self, Plan};
 use super::output::{Base, Conditions};
 use super::report::Report;
 use super::schedule::Window;
-use super::systems::raise_open_files;
 use super::{etcd, floors};
 use crate::error::{Exit, Failure};
-use crate::process::Launcher;
+use crate::process::{Launcher, raise_open_files};
 use crate::signals::StopRequests;
 use crate::terminal::Progress;
 

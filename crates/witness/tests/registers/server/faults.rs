@@ -183,11 +183,8 @@ async fn a_connection_closed_while_idle_is_replaced() {
     first.stop().await;
     reason_of_read(register.read().await);
     // The same port again, as after a restart of the service.
-    let config = duet_witness::server::WitnessServerConfig {
-        listen: address.parse().unwrap(),
-        data_dir: directory.path().to_owned(),
-    };
-    let server = duet_witness::server::WitnessServer::bind(config).await.unwrap();
+    let config = duet_witness::server::WitnessServerConfig::new(address.parse().unwrap(), directory.path());
+    let server = duet_witness::server::WitnessServer::bind(config).unwrap();
     let task = tokio::spawn(server.run(std::future::pending()));
     swapped(register.compare_and_set(&version, Bytes::from_static(b"2")).await);
     task.abort();

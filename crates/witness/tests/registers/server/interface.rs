@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use duet_witness::Register;
+use duet_witness::server::WitnessServerConfig;
+use duet_witness::{ReadOutcome, Register};
 use redb::ReadableDatabase;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::running::{Running, open};
+use super::running::{Running, config, open};
 use crate::outcomes::{PATIENT, reason_of_read, reason_of_write, swapped};
 
 const RECORDS: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("records");
@@ -58,7 +59,11 @@ async fn statuses() {
         (405, "DELETE /v1/records/pair HTTP/1.1".to_owned()),
         (405, "POST /v1/records/pair HTTP/1.1\r\nContent-Length: 0".to_owned()),
         (501, "GET /v1/records HTTP/1.1".to_owned()),
-        (501, "GET / HTTP/1.1".to_owned()),
+        (501, "GET /nothing HTTP/1.1".to_owned()),
+        (200, "GET / HTTP/1.1".to_owned()),
+        (200, "GET /status HTTP/1.1".to_owned()),
+        (200, "GET /metrics HTTP/1.1".to_owned()),
+        (200, "GET /healthz HTTP/1.1".to_owned()),
         (200, "GET /health HTTP/1.1".to_owned()),
         (200, "GET /version HTTP/1.1".to_owned()),
     ] {
@@ -93,7 +98,7 @@ async fn a_damaged_record_is_unknown_for_its_pair_only() {
     assert!(reason.contains("is damaged"), "{reason}");
     reason_of_write(one.create(Bytes::new()).await);
     let two = open(&running.address(), "two", PATIENT).read().await;
-    assert!(matches!(two, duet_witness::ReadOutcome::Record { .. }), "{two:?}");
+    assert!(matches!(two, ReadOutcome::Record { .. }), "{two:?}");
 }
 
 /// Changes the content of record `one` behind its checksum; returns its version.
@@ -133,5 +138,60 @@ async fn many_pairs_write_at_once() {
     }
     let (_, health) = raw(&address, "GET /health HTTP/1.1").await;
     assert!(health.contains("\"records\":300"), "{health}");
+    running.stop().await;
+}
+
+/// In steady state nothing is written: reads leave the disk alone, and so do the questions of people and monitoring.
+#[tokio::test]
+async fn reads_write_nothing_and_the_counters_say_so() {
+    let directory = TempDir::new().unwrap();
+    let running = Running::start(directory.path()).await;
+    let address = running.address();
+    let pair = open(&address, "secret-name", PATIENT);
+    swapped(pair.create(Bytes::from_static(b"secret content")).await);
+    let counted = async |name: &str| {
+        let (_, metrics) = raw(&address, "GET /metrics HTTP/1.1").await;
+        let line =
+            metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("{name}: {metrics}")).parse::<u64>().expect("a number")
+    };
+    let disk = ["duet_witness_sync_seconds_count", "duet_witness_disk_written_bytes_total"];
+    let before = [counted(disk[0]).await, counted(disk[1]).await];
+    assert!(before[0] >= 1 && before[1] > 0, "{before:?}");
+    for _ in 0..50 {
+        pair.read().await;
+    }
+    let after = [counted(disk[0]).await, counted(disk[1]).await];
+    assert_eq!(before, after);
+    assert_eq!(counted("duet_witness_answers_total{outcome=\"record\"}").await, 50);
+    assert_eq!(counted("duet_witness_answers_total{outcome=\"created\"}").await, 1);
+    assert_eq!(counted("duet_witness_records").await, 1);
+    // Nobody learns which pairs there are, nor what they hold.
+    for path in ["/", "/status", "/metrics", "/health", "/healthz", "/version"] {
+        let (status, answer) = raw(&address, &format!("GET {path} HTTP/1.1")).await;
+        assert!(status == 200 && !answer.contains("secret"), "{path}: {answer}");
+    }
+    let (_, page) = raw(&address, "GET / HTTP/1.1").await;
+    assert!(page.contains("default-src 'none'") && page.contains("<td>1</td>"), "{page}");
+    running.stop().await;
+}
+
+/// Idle connections make room when there is no place left.
+#[tokio::test]
+async fn a_full_server_closes_idle_connections() {
+    let directory = TempDir::new().unwrap();
+    let config = WitnessServerConfig { max_connections: 8, ..config(directory.path()) };
+    let running = Running::start_with(config).await;
+    let mut idle = Vec::new();
+    for _ in 0..8 {
+        idle.push(TcpStream::connect(running.address()).await.unwrap());
+    }
+    let start = std::time::Instant::now();
+    assert_eq!(open(&running.address(), "pair", PATIENT).read().await, ReadOutcome::Absent);
+    assert!(
+        start.elapsed() < std::time::Duration::from_secs(8),
+        "before their patience ends: {:?}",
+        start.elapsed()
+    );
     running.stop().await;
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use duet_witness::Credential;
 use duet_witness::client::ServerRegister;
 use duet_witness::server::{ServeError, WitnessServer, WitnessServerConfig};
 use tokio::sync::oneshot;
@@ -19,12 +20,16 @@ const DIRECTORY: &str = "DUET_WITNESS_TEST_SERVER";
 const SERVES: &str = "witness serves at ";
 
 pub fn open(address: &str, cluster: &str, deadline: Duration) -> ServerRegister {
-    ServerRegister::new(address, cluster.parse().expect("a good name"), deadline)
+    open_with(address, cluster, Credential::None, deadline)
+}
+
+pub fn open_with(address: &str, cluster: &str, credential: Credential, deadline: Duration) -> ServerRegister {
+    ServerRegister::new(address, cluster.parse().expect("a good name"), credential, deadline)
 }
 
 pub fn config(directory: &Path) -> WitnessServerConfig {
     let listen: SocketAddr = ([127, 0, 0, 1], 0).into();
-    WitnessServerConfig { listen, data_dir: directory.to_owned() }
+    WitnessServerConfig::new(listen, directory)
 }
 
 /// A server in this process.
@@ -36,9 +41,13 @@ pub struct Running {
 
 impl Running {
     pub async fn start(directory: &Path) -> Self {
+        Self::start_with(config(directory)).await
+    }
+
+    pub async fn start_with(config: WitnessServerConfig) -> Self {
         let until = Instant::now() + PATIENT;
         let server = loop {
-            match WitnessServer::bind(config(directory)).await {
+            match WitnessServer::bind(config.clone()) {
                 Ok(server) => break server,
                 // A dropped server's writer thread takes a moment to end.
                 Err(ServeError::Locked { .. }) if Instant::now() < until => {
@@ -115,7 +124,7 @@ impl Process {
 /// The other side of [`Process`].
 pub async fn be_the_process() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
-    let server = WitnessServer::bind(config(Path::new(&directory))).await.expect("it starts");
+    let server = WitnessServer::bind(config(Path::new(&directory))).expect("it starts");
     println!("{SERVES}{}", server.local_addr());
     if let Err(error) = server.run(std::future::pending()).await {
         println!("{error}");
