@@ -7,3 +7,4 @@ mod command;
 mod compare;
 mod failover;
 mod scale;
+mod witness;

@@ -33,6 +33,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Bench(BenchCommand::Compare(args)) => block_on(bench::compare::run(&args)),
         Command::Bench(BenchCommand::Failover(args)) => block_on(bench::failover::run(&args)),
         Command::Bench(BenchCommand::Scale(args)) => block_on(bench::scale::run(&args)),
+        Command::Bench(BenchCommand::Witness(args)) => block_on(bench::witness::run(&args)),
         Command::Version(args) => Ok(version(&args)),
         Command::Warden => {
             process::run_warden(std::io::stdin().lock());

@@ -21,6 +21,8 @@ pub enum BenchCommand {
     Failover(FailoverArgs),
     /// What grows with the data: memory, disk, start, compaction, catching up; and what one more client, watch or lease costs
     Scale(ScaleArgs),
+    /// A witness server with very many pairs: start, memory, steady state, a region that comes back at once
+    Witness(WitnessLoadArgs),
 }
 
 /// `duet bench put`, `duet bench get`
@@ -184,6 +186,26 @@ pub struct ScaleArgs {
     /// (costs) Leases
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = at_least_one)]
     pub leases: usize,
+    /// What all measurements share.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `duet bench witness`
+#[derive(Args, Debug, Clone)]
+pub struct WitnessLoadArgs {
+    /// Pairs that are registered, each with a record
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = at_least_one)]
+    pub pairs: usize,
+    /// Pairs that look and write at once, as after a power cut in a region
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_one)]
+    pub burst: usize,
+    /// How often each pair looks in steady state [default: as often as appliances do]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub interval: Option<Duration>,
+    /// How long steady state is measured
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub seconds: Duration,
     /// What all measurements share.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -16,6 +16,7 @@ pub mod schedule;
 pub mod svg;
 pub mod systems;
 pub mod watch_load;
+pub mod witness;
 pub mod workload;
 
 use self::args::{LoadArgs, Operation};
