@@ -10,7 +10,7 @@ pub mod subject;
 use std::path::Path;
 use std::time::Duration;
 
-use self::costs::{Cost, Held, cost};
+use self::costs::{Held, cost};
 use self::report::{Growth, Scale, Size};
 use self::subject::{Subject, disk_bytes};
 use super::args::{Operation, Part, ScaleArgs, SystemName};
@@ -68,12 +68,17 @@ async fn measure(args: &ScaleArgs) -> Result<Scale, Failure> {
         }
     }
     if args.parts.contains(&Part::Costs) {
-        for system in &systems {
-            let dir = base.path().join(format!("{system:?}-costs").to_lowercase());
-            let mut note = |what: &str| progress.say(&format!("costs: {}: {what}", system.words()));
-            note("starting");
+        let held =
+            [(Held::Client, args.connections), (Held::Watch, args.watches), (Held::Lease, args.leases)];
+        for (system, (of, number)) in systems.iter().flat_map(|system| held.map(|held| (system, held))) {
+            let name = of.name();
+            progress.say(&format!("costs: {}: {number} × {name}", system.words()));
+            // A fresh one each time: what was held before leaves free memory behind, which the next would be given.
+            let dir = base.path().join(format!("{system:?}-{name}").to_lowercase());
             let subject = Subject::start(*system, &launcher, etcd, &dir, args.value_size).await?;
-            costs.extend(all_costs(args, &subject, &mut note).await?);
+            let plan = subject.plan(Operation::Put, FILL_CLIENTS, KEYS_FOR_COSTS, args.seconds).await?;
+            fill::fill(plan).await?;
+            costs.push(cost(&subject, of, number, args.settle).await?);
             drop(subject);
             std::fs::remove_dir_all(&dir).ok();
         }
@@ -156,23 +161,6 @@ async fn compaction(args: &ScaleArgs, subject: &Subject, keys: usize) -> Result<
     };
     let (report, time) = tokio::join!(work, compaction);
     Ok((report?, time?))
-}
-
-async fn all_costs(
-    args: &ScaleArgs,
-    subject: &Subject,
-    note: &mut impl FnMut(&str),
-) -> Result<Vec<Cost>, Failure> {
-    note("writing the keys");
-    let plan = subject.plan(Operation::Put, FILL_CLIENTS, KEYS_FOR_COSTS, args.seconds).await?;
-    fill::fill(plan).await?;
-    let held = [(Held::Client, args.connections), (Held::Watch, args.watches), (Held::Lease, args.leases)];
-    let mut costs = Vec::new();
-    for (of, number) in held {
-        note(&format!("{number} × {}", of.name()));
-        costs.push(cost(subject, of, number, args.settle).await?);
-    }
-    Ok(costs)
 }
 
 impl Scale {
