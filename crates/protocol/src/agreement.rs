@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 use crate::appliance::{AfterSave, Appliance};
 use crate::message::{Firm, Proposal};
 use crate::planted::Bug;
-use crate::role::{Agreement, Pending, Role};
-use crate::{Conf, DiskId, Effect, Message, PerAppliance};
+use crate::role::{Agreement, Pending, Primary, Role};
+use crate::{Conf, DiskId, Effect, Epoch, Message, PerAppliance};
 
 impl Appliance {
     /// PROPOSE: remembers the epoch, then asks the peer.
@@ -45,30 +45,31 @@ impl Appliance {
         let conf = &self.own.conf;
         let last = self.log.last_lsn();
         match (&self.role, agreement) {
-            (Role::Primary(_), Agreement::Leave) => {
-                conf.is_pair().then(|| Conf::solo(epoch, self.me, self.disk))
-            }
+            (Role::Primary(_), Agreement::Leave) => conf.is_pair().then(|| self.alone_at(epoch)),
             // Everything acknowledged or readable is on the secondary, and from now on must be (traps 12 and 13).
             (Role::Primary(primary), Agreement::Rejoin) => {
-                // Of a pair it renews the agreement, so that an empty witness may be refilled.
-                let ready = (conf.is_solo() || self.witness.absent.is_some())
-                    && !primary.offering
-                    && primary.follows
-                    && (primary.matched >= self.committed || Bug::RejoinsBehind.planted());
+                // Of a pair it renews the agreement: an empty witness may be refilled then, and what was dropped is superseded.
+                let wanted = conf.is_solo() || self.witness.absent.is_some() || primary.stray_move;
+                let ready = wanted && self.may_pair(primary);
                 ready.then(|| self.pair_with(epoch, self.peer.disk?)).flatten()
+            }
+            (Role::Primary(primary), Agreement::Move(to)) => {
+                let disk = (*conf.members().get(self.me.peer()))?;
+                let ready = conf.is_pair() && to > conf.witness() && self.may_pair(primary);
+                ready.then(|| self.pair_with(epoch, disk)).flatten().map(|conf| conf.at(to))
             }
             (Role::Primary(primary), Agreement::Handover) => {
                 let disk = (*conf.members().get(self.me.peer()))?;
                 let equal = primary.matched == last || Bug::HandsOverBehind.planted();
                 let ready = conf.is_pair() && equal && self.flushed == last;
-                ready.then(|| Conf::solo(epoch, self.me.peer(), disk))
+                ready.then(|| Conf::solo(epoch, self.me.peer(), disk).at(conf.witness()))
             }
             (Role::Follower(follower), Agreement::ColdSolo | Agreement::ColdPair) => {
                 if !self.is_me(conf) || follower.installing.is_some() || self.is_damaged() {
                     return None;
                 }
                 if agreement == Agreement::ColdSolo {
-                    return Some(Conf::solo(epoch, self.me, self.disk));
+                    return Some(self.alone_at(epoch));
                 }
                 self.durable_position()?;
                 self.pair_with(epoch, self.peer.disk?)
@@ -77,13 +78,22 @@ impl Appliance {
         }
     }
 
-    fn pair_with(&self, epoch: crate::Epoch, peer: DiskId) -> Option<Conf> {
+    fn may_pair(&self, primary: &Primary) -> bool {
+        let holds_all = primary.matched >= self.committed || Bug::RejoinsBehind.planted();
+        !primary.offering && primary.follows && holds_all
+    }
+
+    fn alone_at(&self, epoch: Epoch) -> Conf {
+        Conf::solo(epoch, self.me, self.disk).at(self.own.conf.witness())
+    }
+
+    fn pair_with(&self, epoch: Epoch, peer: DiskId) -> Option<Conf> {
         if peer == self.disk {
             return None;
         }
         let mut disks = PerAppliance { a: self.disk, b: self.disk };
         *disks.get_mut(self.me.peer()) = peer;
-        Some(Conf::pair(epoch, self.me, disks))
+        Some(Conf::pair(epoch, self.me, disks).at(self.own.conf.witness()))
     }
 
     /// Sends the pending proposal (again).
@@ -97,14 +107,22 @@ impl Appliance {
 
     /// CANCEL: what the responder holds of it is a dead tent.
     pub(crate) fn cancel(&mut self, fx: &mut Vec<Effect>) -> bool {
-        let Some(pending) = self.role.pending_mut() else { return false };
-        let mut had = pending.take().is_some();
+        let mut had = self.drop_pending();
         if let Role::Primary(primary) = &mut self.role {
             primary.offering = false;
             had |= primary.closing.take().is_some();
             self.commit(fx);
         }
         had
+    }
+
+    /// The proposal counts no more.
+    pub(crate) fn drop_pending(&mut self) -> bool {
+        let Some(dropped) = self.role.pending_mut().and_then(Option::take) else { return false };
+        if let (Role::Primary(primary), Agreement::Move(_)) = (&mut self.role, dropped.agreement) {
+            primary.stray_move = !Bug::StrayMoveForgotten.planted();
+        }
+        true
     }
 
     pub(crate) fn on_proposal(&mut self, proposal: Proposal, fx: &mut Vec<Effect>) {
@@ -134,7 +152,16 @@ impl Appliance {
         let other_position =
             position.is_some() && position != self.durable_position() && !Bug::UnequalColdPair.planted();
         let other_base = self.own.conf != base && !Bug::BaseUnchecked.planted();
-        if other_base || !vouches || other_position || names_other_disk || (self.is_me(&conf) && unfit) {
+        // Only a pair moves, to a witness that is not a former one.
+        let moves = conf.witness() != base.witness();
+        let astray = moves && !(base.is_pair() && conf.is_pair() && conf.witness() > base.witness());
+        if other_base
+            || astray
+            || !vouches
+            || other_position
+            || names_other_disk
+            || (self.is_me(&conf) && unfit)
+        {
             return self.refuse(fx);
         }
         if Bug::AgreedIsConf.planted() {
@@ -143,9 +170,7 @@ impl Appliance {
             self.own.tent = Some(conf);
         }
         self.own.max_epoch = self.own.max_epoch.max(conf.epoch());
-        if let Some(pending) = self.role.pending_mut() {
-            *pending = None;
-        }
+        self.drop_pending();
         self.save(AfterSave::Stored(conf), fx);
     }
 

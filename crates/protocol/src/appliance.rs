@@ -16,7 +16,7 @@ use crate::shutdown::Leaving;
 use crate::status::{PeerStatus, RoleName, Status};
 use crate::{
     ApplianceId, Conf, DiskId, Effect, Epoch, Input, Instant, Lsn, Message, OwnState, Position, ReadPermit,
-    WitnessRecord, limits,
+    WitnessId, WitnessRecord, limits,
 };
 
 /// One appliance of a pair. See the crate's documentation for the contract.
@@ -41,6 +41,8 @@ pub struct Appliance {
     pub(crate) peer: Peer,
     pub(crate) witness: WitnessPort,
     pub(crate) leaving: Option<Leaving>,
+    /// The witness that it is to agree upon with the peer, and since when.
+    pub(crate) moving: Option<(WitnessId, Instant)>,
     pub(crate) permit: ReadPermit,
     /// What follows once the own state is durable.
     pub(crate) after_save: Option<AfterSave>,
@@ -146,6 +148,7 @@ impl Appliance {
             life,
             now,
             flushed: log.last_lsn(),
+            witness: WitnessPort::new(own.witness()),
             own,
             log,
             generation: 0,
@@ -155,8 +158,8 @@ impl Appliance {
             role: Role::follower(now),
             promise_until: now.after(presumed),
             peer: Peer::default(),
-            witness: WitnessPort::default(),
             leaving: None,
+            moving: None,
             permit: ReadPermit::No,
             after_save: None,
             waiting: None,
@@ -276,6 +279,7 @@ impl Appliance {
             Input::AskReadIndex(number) => self.ask_read_index(number, fx),
             Input::Shutdown => self.begin_leaving(true),
             Input::Switchover => self.begin_leaving(false),
+            Input::MoveWitness(to) => self.begin_moving(to),
         }
     }
 
@@ -329,6 +333,7 @@ impl Appliance {
         assert!(self.after_save.is_none(), "one durable write at a time");
         self.narrow_permit(fx);
         self.own.note_membership();
+        self.follow_witness();
         self.after_save = Some(after);
         fx.push(Effect::SaveState(self.own.clone()));
     }
@@ -489,6 +494,8 @@ impl Appliance {
             peer,
             witness: self.witness.last.clone(),
             witness_reachable: self.witness.reachable,
+            witness_set_back: self.witness.set_back,
+            moving: self.moving.map(|(to, _)| to),
             waiting: self.waiting.clone(),
         }
     }

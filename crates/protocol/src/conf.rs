@@ -1,4 +1,4 @@
-//! The configuration: who is primary, and who must hold every acknowledged write.
+//! The configuration: who is primary, who must hold every acknowledged write, and which register is the witness.
 //!
 //! Only three forms exist: none (epoch zero), the primary alone (*solo*), both. The primary is always a member, by
 //! construction. Members are named with their disk, so a blank disk in an appliance of the same name has no rights.
@@ -6,34 +6,47 @@
 use core::fmt;
 
 use crate::planted::Bug;
-use crate::{ApplianceId, DiskId, Epoch, PerAppliance};
+use crate::{ApplianceId, DiskId, Epoch, PerAppliance, WitnessId};
 
-/// {epoch, primary, `in_sync`}. In force once two of {A, B, witness} have stored it.
+/// {epoch, primary, `in_sync`, witness}. In force once two of {A, B, witness} have stored it; the witness is the one it names.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Conf {
     epoch: Epoch,
     primary: ApplianceId,
     members: PerAppliance<Option<DiskId>>,
+    witness: WitnessId,
 }
 
 impl Conf {
     /// What an appliance holds before it has ever heard of a configuration: nobody has any right by it.
-    pub const NONE: Self =
-        Self { epoch: Epoch::ZERO, primary: ApplianceId::A, members: PerAppliance { a: None, b: None } };
+    pub const NONE: Self = Self {
+        epoch: Epoch::ZERO,
+        primary: ApplianceId::A,
+        members: PerAppliance { a: None, b: None },
+        witness: WitnessId::FIRST,
+    };
 
-    /// `primary` alone is in sync.
+    /// `primary` alone is in sync; with the first witness.
     pub fn solo(epoch: Epoch, primary: ApplianceId, disk: DiskId) -> Self {
         assert!(epoch > Epoch::ZERO, "a configuration has an epoch");
         let mut members = PerAppliance::default();
         *members.get_mut(primary) = Some(disk);
-        Self { epoch, primary, members }
+        Self { epoch, primary, members, witness: WitnessId::FIRST }
     }
 
-    /// Both are in sync.
+    /// Both are in sync; with the first witness.
     pub fn pair(epoch: Epoch, primary: ApplianceId, disks: PerAppliance<DiskId>) -> Self {
         assert!(epoch > Epoch::ZERO, "a configuration has an epoch");
         assert!(disks.a != disks.b, "two appliances cannot share one disk");
-        Self { epoch, primary, members: PerAppliance { a: Some(disks.a), b: Some(disks.b) } }
+        let members = PerAppliance { a: Some(disks.a), b: Some(disks.b) };
+        Self { epoch, primary, members, witness: WitnessId::FIRST }
+    }
+
+    /// The same with this witness.
+    #[must_use]
+    pub fn at(self, witness: WitnessId) -> Self {
+        assert!(!self.is_none() || witness == WitnessId::FIRST, "no configuration names no witness");
+        Self { witness, ..self }
     }
 
     /// Rebuilds a configuration from its stored parts; `None` when they are no configuration.
@@ -41,11 +54,12 @@ impl Conf {
         epoch: Epoch,
         primary: ApplianceId,
         members: PerAppliance<Option<DiskId>>,
+        witness: WitnessId,
     ) -> Option<Self> {
-        let conf = Self { epoch, primary, members };
+        let conf = Self { epoch, primary, members, witness };
         let empty = members.a.is_none() && members.b.is_none();
         let sound = if epoch == Epoch::ZERO {
-            empty && primary == ApplianceId::A
+            empty && primary == ApplianceId::A && witness == WitnessId::FIRST
         } else {
             members.get(primary).is_some() && (members.a.is_none() || members.a != members.b)
         };
@@ -65,6 +79,11 @@ impl Conf {
     /// The disk of each member of the in-sync set.
     pub const fn members(&self) -> &PerAppliance<Option<DiskId>> {
         &self.members
+    }
+
+    /// The register that it means by "the witness".
+    pub const fn witness(&self) -> WitnessId {
+        self.witness
     }
 
     /// Whether `appliance`, with this very disk, is in the in-sync set.
@@ -99,6 +118,7 @@ impl fmt::Display for Conf {
             (Some(_), None) => "A",
             _ => "B",
         };
-        write!(f, "epoch {}: primary {}, in sync {{{in_sync}}}", self.epoch, self.primary)
+        write!(f, "epoch {}: primary {}, in sync {{{in_sync}}}", self.epoch, self.primary)?;
+        if self.witness == WitnessId::FIRST { Ok(()) } else { write!(f, ", witness {}", self.witness) }
     }
 }

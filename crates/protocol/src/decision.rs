@@ -83,6 +83,10 @@ pub enum WitnessSeen {
     PeerWentOn,
     /// It may not: it has agreed that the peer goes on without it.
     Agreed,
+    /// It was set back to an older record than it held.
+    SetBack,
+    /// It may not, whatever any witness says: it has agreed to another one, and the peer may count on that or on this one.
+    Moving,
 }
 
 /// Whether BEGIN ALONE is possible.
@@ -254,6 +258,14 @@ pub const TABLE: &[Row] = &[
         reason: "The other appliance went on without this one and may have newer data: it waits for the other.",
     },
     Row {
+        name: "moving",
+        when: |s| s.witness == WitnessSeen::Moving,
+        condition: "this one has agreed to another witness, and does not know whether the other has made it so",
+        then: Move::Wait,
+        reason: "It has agreed to another witness and does not know which of the two the other appliance counts on: it waits \
+                 for the other.",
+    },
+    Row {
         name: "agreed",
         when: |s| s.witness == WitnessSeen::Agreed || s.alone == Alone::Agreed,
         condition: "this one has agreed that the other goes on without it",
@@ -283,6 +295,14 @@ pub const TABLE: &[Row] = &[
         condition: "the witness has no record",
         then: Move::Wait,
         reason: "The witness answers but holds no record of this pair, so it cannot say whether the other went on. It waits \
+                 for the other.",
+    },
+    Row {
+        name: "set-back",
+        when: |s| s.witness == WitnessSeen::SetBack,
+        condition: "the witness has an older record than it had before",
+        then: Move::Wait,
+        reason: "The witness was set back to an old copy of its record, so it cannot say whether the other went on. It waits \
                  for the other.",
     },
     Row {
@@ -323,9 +343,11 @@ impl Appliance {
         };
         let witness = match follower.inquiry {
             Inquiry::Unasked => WitnessSeen::Unasked,
+            Inquiry::Foreign => WitnessSeen::Foreign,
+            _ if self.own.is_moving() => WitnessSeen::Moving,
             Inquiry::Silent => WitnessSeen::Silent,
             Inquiry::Absent => WitnessSeen::Absent,
-            Inquiry::Foreign => WitnessSeen::Foreign,
+            Inquiry::SetBack => WitnessSeen::SetBack,
             Inquiry::Answered => self.witness_seen(),
         };
         let peer = if follower.leader.is_some() { PeerSeen::Primary } else { self.peer_seen(follower) };
@@ -334,13 +356,14 @@ impl Appliance {
 
     fn witness_seen(&self) -> WitnessSeen {
         let Some((record, _)) = &self.witness.last else { return WitnessSeen::Silent };
-        match Entitlement::judge(&self.own, &self.log, record) {
+        match Entitlement::judge(&self.own, &self.log, self.witness.id, record) {
             Entitlement::Member => WitnessSeen::Member,
             Entitlement::Equal => WitnessSeen::Equal,
             Entitlement::Barred(Bar::Behind(_)) => WitnessSeen::Behind,
             Entitlement::Barred(Bar::OtherHistory(_)) => WitnessSeen::OtherHistory,
-            Entitlement::Barred(Bar::PeerWentOn | Bar::Blank) => WitnessSeen::PeerWentOn,
+            Entitlement::Barred(Bar::PeerWentOn | Bar::Blank | Bar::Elsewhere) => WitnessSeen::PeerWentOn,
             Entitlement::Barred(Bar::Agreed) => WitnessSeen::Agreed,
+            Entitlement::Barred(Bar::Moving) => WitnessSeen::Moving,
         }
     }
 

@@ -123,15 +123,25 @@ impl Appliance {
             self.let_peer_go(fx); // once proposed it is seen through: the peer may hold the tent
         } else if self.role.pending().is_some() {
             self.press_rejoin(fx);
-        } else if self.witness.absent.is_some() && !self.may_refill() {
+        } else if let Some(to) = self.wanted_witness() {
+            self.propose(Agreement::Move(to), fx);
+        } else if self.has_stray_move() || (self.witness.absent.is_some() && !self.may_refill()) {
             self.propose(Agreement::Rejoin, fx);
         }
     }
 
-    /// Repeats the proposal to rejoin; takes it back when the peer does not answer.
+    fn has_stray_move(&self) -> bool {
+        matches!(&self.role, Role::Primary(primary) if primary.stray_move)
+    }
+
+    /// Repeats the proposal of a pair; takes it back when the peer does not answer.
     fn press_rejoin(&mut self, fx: &mut Vec<Effect>) {
         let Some(&pending) = self.role.pending() else { return };
-        if !self.peer.connected || self.peer_is_leaving() || self.due(pending.since.after(limits::MISS)) {
+        let patience = match pending.agreement {
+            Agreement::Move(_) => limits::MOVE,
+            _ => limits::MISS,
+        };
+        if !self.peer.connected || self.peer_is_leaving() || self.due(pending.since.after(patience)) {
             self.cancel(fx);
         } else if self.due(pending.sent.after(limits::PROPOSAL_RETRY)) {
             self.resend(fx);
@@ -208,7 +218,7 @@ impl Appliance {
         let grace = primary.since.after(limits::NOTE_GRACE);
         let settled = !self.peer.connected || !self.peer_is_leaving() || self.due(grace);
         let outdated = self.witness.last.as_ref().is_none_or(|(record, _)| self.needs_sync(record));
-        if self.may_refill() {
+        if self.may_refill() && !self.witness.set_back {
             self.ask_paced(Action::Refill, limits::WITNESS_RETRY, fx);
         } else if outdated && settled {
             self.ask_paced(Action::Sync, limits::WITNESS_RETRY, fx);

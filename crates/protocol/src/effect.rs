@@ -8,7 +8,9 @@
 
 use alloc::{string::String, vec::Vec};
 
-use crate::{AppendHeader, Entry, Epoch, Instant, Lsn, Message, OwnState, Position, WitnessRecord};
+use crate::{
+    AppendHeader, Entry, Epoch, Instant, Lsn, Message, OwnState, Position, WitnessId, WitnessRecord,
+};
 
 /// One thing to be done.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,11 +66,15 @@ pub enum Effect {
     ReadWitness {
         /// To be quoted in the answer.
         ticket: u64,
+        /// Which register.
+        witness: WitnessId,
     },
     /// Create the record if the witness has none.
     CreateRecord {
         /// To be quoted in the answer.
         ticket: u64,
+        /// In which register.
+        witness: WitnessId,
         /// The record.
         record: WitnessRecord,
     },
@@ -76,6 +82,8 @@ pub enum Effect {
     CompareAndSet {
         /// To be quoted in the answer.
         ticket: u64,
+        /// In which register.
+        witness: WitnessId,
         /// Revision of the record it was computed from.
         expected: u64,
         /// The new record.

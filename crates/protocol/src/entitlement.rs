@@ -1,10 +1,10 @@
 //! Who may ask the witness to be primary alone (protocol section 3, *Entitlement*), and who is damaged (section 10).
 //!
-//! Pure functions of the own state, the log and a record. Traps 2, 4, 19, 20 and 21 live here.
+//! Pure functions of the own state, the log and a record. Traps 2, 4, 19, 20, 21 and 22 live here.
 
 use crate::log_index::LogIndex;
 use crate::planted::Bug;
-use crate::{Lsn, OwnState, Position, WitnessRecord};
+use crate::{Conf, Lsn, OwnState, Position, WitnessId, WitnessRecord};
 
 /// Whether an appliance may TAKE, and if not, why.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -30,13 +30,25 @@ pub enum Bar {
     OtherHistory(Position),
     /// It has agreed to something newer that leaves it out.
     Agreed,
+    /// It has agreed to another witness and does not know whether that is in force: the other may count on either.
+    Moving,
+    /// The newest configuration names another witness than the one that holds this record.
+    Elsewhere,
 }
 
 impl Entitlement {
-    /// Judges by the own state, the own (durable) log and the witness record.
-    pub fn judge(own: &OwnState, log: &LogIndex, record: &WitnessRecord) -> Self {
+    /// Judges by the own state, the own (durable) log and the record that `register` holds.
+    pub fn judge(own: &OwnState, log: &LogIndex, register: WitnessId, record: &WitnessRecord) -> Self {
         let newer = record.conf.epoch() > own.conf.epoch() && !Bug::RecordIgnored.planted();
         let newest = if newer { record.conf } else { own.conf };
+        // Whoever proposed the tent has put it in force, and then only the new witness counts, or has dropped it.
+        let moving = |tent: Conf| tent.epoch() > newest.epoch() && tent.witness() != newest.witness();
+        if own.tent.is_some_and(moving) && !Bug::MoveBarsNobody.planted() {
+            return Self::Barred(Bar::Moving);
+        }
+        if newest.witness() != register && !Bug::FormerWitnessEntitles.planted() {
+            return Self::Barred(Bar::Elsewhere);
+        }
         let member = newest.has(own.appliance, own.disk);
         let position = log.last();
         // Equality counts only while the witness itself holds the newest configuration (trap 20).

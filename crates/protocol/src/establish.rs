@@ -9,7 +9,7 @@ use crate::entitlement::{self, Entitlement};
 use crate::planted::Bug;
 use crate::role::{Inquiry, Role};
 use crate::{
-    Conf, Effect, Epoch, Instant, Lsn, Note, PerAppliance, Position, WitnessRead, WitnessRecord,
+    Conf, Effect, Epoch, Instant, Lsn, Note, PerAppliance, Position, WitnessId, WitnessRead, WitnessRecord,
     WitnessWrite, limits,
 };
 use alloc::vec::Vec;
@@ -17,6 +17,8 @@ use alloc::vec::Vec;
 /// The witness as this appliance knows it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct WitnessPort {
+    /// Which register is asked: the one that the own state names.
+    pub id: WitnessId,
     ticket: u64,
     pub request: Option<Request>,
     /// The record last read or written, and when.
@@ -26,7 +28,9 @@ pub(crate) struct WitnessPort {
     pub absent: Option<Epoch>,
     /// What the last request was for, and when it was begun.
     pub asked: Option<(Action, Instant)>,
-    /// The highest revision ever seen: a refilled witness starts above it.
+    /// Its record is older than one that it held: it was set back, and counts as having none.
+    pub set_back: bool,
+    /// The highest revision ever seen there: less means that it was set back, and a refilled one starts above.
     highest_revision: u64,
 }
 
@@ -41,6 +45,11 @@ pub(crate) struct Request {
 }
 
 impl WitnessPort {
+    /// A witness of which nothing is known yet.
+    pub(crate) fn new(id: WitnessId) -> Self {
+        Self { id, ..Self::default() }
+    }
+
     fn begin(&mut self, action: Action, record: Option<WitnessRecord>, now: Instant) -> u64 {
         self.ticket += 1;
         self.asked = Some((action, now));
@@ -60,6 +69,7 @@ impl WitnessPort {
     fn learn(&mut self, record: WitnessRecord, now: Instant) {
         self.reachable = true;
         self.absent = None;
+        self.set_back = false;
         self.highest_revision = self.highest_revision.max(record.revision);
         self.last = Some((record, now));
     }
@@ -72,7 +82,7 @@ impl Appliance {
             return false;
         }
         let ticket = self.witness.begin(action, None, self.now);
-        fx.push(Effect::ReadWitness { ticket });
+        fx.push(Effect::ReadWitness { ticket, witness: self.witness.id });
         true
     }
 
@@ -112,6 +122,23 @@ impl Appliance {
         }
     }
 
+    /// The own state has changed, and with it perhaps the witness: what was asked of the former one is void, what it said is
+    /// forgotten, but that the own disk has lost writes.
+    pub(crate) fn follow_witness(&mut self) {
+        let id = self.own.witness();
+        if id == self.witness.id {
+            return;
+        }
+        let damage = self
+            .witness
+            .last
+            .take()
+            .filter(|(record, _)| entitlement::is_damaged(&self.own, &self.log, record));
+        let ticket = self.witness.ticket;
+        self.witness = WitnessPort { ticket, last: damage, ..WitnessPort::new(id) };
+        self.note_inquiry(Inquiry::Unasked);
+    }
+
     /// A request without an answer for too long counts as unanswered.
     pub(crate) fn expire_request(&mut self) {
         self.witness.request = None;
@@ -131,16 +158,15 @@ impl Appliance {
             WitnessRead::Record(record)
                 if record.cluster == self.own.cluster || Bug::ForeignRecordRead.planted() =>
             {
+                if self.is_set_back(&record) && !self.may_refill() {
+                    self.forget_record(Inquiry::SetBack);
+                    self.witness.set_back = true;
+                    return;
+                }
                 record
             }
             WitnessRead::Absent => {
-                self.witness.reachable = true;
-                self.witness.absent.get_or_insert(self.own.max_epoch);
-                // What a record has told of the own disk stays true when the record is gone.
-                if !self.is_damaged() {
-                    self.witness.last = None;
-                }
-                self.note_inquiry(Inquiry::Absent);
+                self.forget_record(Inquiry::Absent);
                 return;
             }
             WitnessRead::Record(_) | WitnessRead::Foreign => {
@@ -166,6 +192,23 @@ impl Appliance {
             Action::Note => self.note(&record, fx),
             _ => {}
         }
+    }
+
+    /// Whether the witness held a later record than this. What the peer has written since that one is forgotten, too.
+    fn is_set_back(&self, record: &WitnessRecord) -> bool {
+        record.revision < self.witness.highest_revision && !Bug::SetBackBelieved.planted()
+    }
+
+    /// The witness has lost what it knew.
+    fn forget_record(&mut self, inquiry: Inquiry) {
+        self.witness.reachable = true;
+        self.witness.set_back = false;
+        self.witness.absent.get_or_insert(self.own.max_epoch);
+        // What a record has told of the own disk stays true when the record is gone.
+        if !self.is_damaged() {
+            self.witness.last = None;
+        }
+        self.note_inquiry(inquiry);
     }
 
     /// Learns from a record: a newer configuration is adopted, or was put there by this appliance itself. True: a durable
@@ -199,6 +242,7 @@ impl Appliance {
     /// Sets the own configuration; the caller makes it durable.
     pub(crate) fn store_conf(&mut self, conf: Conf) {
         assert!(conf.epoch() > self.own.conf.epoch(), "P1: the configuration's epoch never falls");
+        assert!(conf.witness() >= self.own.conf.witness(), "P12: nobody goes back to a former witness");
         self.own.conf = conf;
         self.own.max_epoch = self.own.max_epoch.max(conf.epoch());
         self.own.tent = self.own.tent.filter(|tent| tent.epoch() > conf.epoch());
@@ -219,9 +263,7 @@ impl Appliance {
             self.go_on_under_new_conf();
             self.save(AfterSave::GoOn, fx);
         } else {
-            if let Some(pending) = self.role.pending_mut() {
-                *pending = None;
-            }
+            self.drop_pending();
             let waits = self.is_installing() && !Bug::WinsWhileInstalling.planted();
             let after = if waits { AfterSave::Nothing } else { AfterSave::BeginOrElect };
             self.save(after, fx);
@@ -232,8 +274,8 @@ impl Appliance {
     fn take(&mut self, record: &WitnessRecord, fx: &mut Vec<Effect>) {
         assert!(record.conf.epoch() <= self.own.conf.epoch() || !matches!(self.role, Role::Primary(_)), "P9");
         if matches!(self.role, Role::Follower(_)) {
-            let entitled =
-                Entitlement::judge(&self.own, &self.log, record).may() || Bug::TakenByAnybody.planted();
+            let entitled = Entitlement::judge(&self.own, &self.log, self.witness.id, record).may()
+                || Bug::TakenByAnybody.planted();
             if !entitled
                 || entitlement::is_damaged(&self.own, &self.log, record)
                 || self.durable_position().is_none()
@@ -244,10 +286,8 @@ impl Appliance {
         let epoch = self.fresh_epoch(record.conf.epoch());
         assert!(epoch > record.conf.epoch(), "P9: a TAKE writes an epoch above the one read");
         self.own.max_epoch = epoch;
-        if let Some(pending) = self.role.pending_mut() {
-            *pending = None;
-        }
-        let conf = Conf::solo(epoch, self.me, self.disk);
+        self.drop_pending();
+        let conf = Conf::solo(epoch, self.me, self.disk).at(self.witness.id);
         let next = self.next_record(record, conf, None);
         self.witness.request =
             Some(Request { ticket: 0, action: Action::Take, record: None, since: self.now });
@@ -339,7 +379,7 @@ impl Appliance {
             left: PerAppliance::default(),
         };
         let ticket = self.witness.begin(Action::Refill, Some(record.clone()), self.now);
-        fx.push(Effect::CreateRecord { ticket, record });
+        fx.push(Effect::CreateRecord { ticket, witness: self.witness.id, record });
         true
     }
 
@@ -347,7 +387,7 @@ impl Appliance {
     pub(crate) fn compare_and_set(&mut self, expected: u64, record: WitnessRecord, fx: &mut Vec<Effect>) {
         let Some(intent) = self.witness.request.take() else { return };
         let ticket = self.witness.begin(intent.action, Some(record.clone()), self.now);
-        fx.push(Effect::CompareAndSet { ticket, expected, record });
+        fx.push(Effect::CompareAndSet { ticket, witness: self.witness.id, expected, record });
     }
 
     pub(crate) fn on_witness_written(&mut self, ticket: u64, outcome: WitnessWrite, fx: &mut Vec<Effect>) {
@@ -388,7 +428,7 @@ impl Appliance {
         assert!(part.is_none() || conf.is_solo(), "P8: a position only with a solo configuration");
         WitnessRecord {
             cluster: record.cluster,
-            revision: record.revision + 1,
+            revision: record.revision.max(self.witness.highest_revision) + 1,
             writer: self.me,
             conf,
             part: if Bug::PartKept.planted() { part.or(record.part) } else { part },

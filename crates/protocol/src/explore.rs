@@ -173,7 +173,7 @@ impl Appliance {
         if let Some(request) = &mut it.witness.request {
             request.since = Instant::default();
         } else {
-            let mut port = WitnessPort::default();
+            let mut port = WitnessPort::new(it.witness.id);
             port.absent = it.witness.absent;
             port.last = it.witness.last.take();
             port.reachable = true;

@@ -124,6 +124,30 @@ impl fmt::Display for ClusterId {
     }
 }
 
+/// Which register "the witness" is: the pair's first one, and one more for each that took its place. Never used again for
+/// another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct WitnessId(pub u32);
+
+impl WitnessId {
+    /// The one the pair was made with.
+    pub const FIRST: Self = Self(0);
+
+    /// The one that takes its place; `None`: no pair gets there.
+    pub const fn next(self) -> Option<Self> {
+        match self.0.checked_add(1) {
+            Some(next) => Some(Self(next)),
+            None => None,
+        }
+    }
+}
+
+impl fmt::Display for WitnessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// 128 bits that stand for a whole history: each entry's digest covers the one before it (BLAKE3).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Digest(pub [u8; 16]);

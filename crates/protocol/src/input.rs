@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::{Lsn, Message, Position, WitnessRecord};
+use crate::{Lsn, Message, Position, WitnessId, WitnessRecord};
 
 /// One thing that happened. The driver passes each to `step` together with the time.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -68,6 +68,9 @@ pub enum Input {
     Shutdown,
     /// Hand over to the peer and go on as its secondary.
     Switchover,
+    /// Agree with the peer on another witness. Both must be able to reach that register already; an appliance that is not
+    /// primary of a pair, or has moved further, does nothing.
+    MoveWitness(WitnessId),
 }
 
 /// What came of reading the witness. A timeout is `Unknown`, never "no".

@@ -58,6 +58,10 @@ pub const WITNESS_DEADLINE: Duration = Duration::from_secs(3);
 /// How long a proposal waits for the peer's answer before it is repeated or given up.
 pub const PROPOSAL_RETRY: Duration = Duration::from_millis(150);
 
+/// How long a primary tries to agree with its peer on another witness. An appliance that has agreed and does not know the outcome
+/// cannot go on by itself, so this is long enough for a slow disk and no longer.
+pub const MOVE: Duration = Duration::from_secs(2);
+
 /// How long the less preferred of two starting appliances that see each other leaves the first move to the other.
 pub const COLD_START_COURTESY: Duration = Duration::from_millis(600);
 

@@ -3,7 +3,7 @@
 //! One small record, replaced atomically and synced before anything that depends on it is done.
 
 use crate::planted::Bug;
-use crate::{ApplianceId, ClusterId, Conf, DiskId, Epoch};
+use crate::{ApplianceId, ClusterId, Conf, DiskId, Epoch, WitnessId};
 
 /// The appliance's own durable state.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -46,6 +46,17 @@ impl OwnState {
     pub(crate) fn note_membership(&mut self) {
         let mine = |conf: Conf| conf.has(self.appliance, self.disk);
         self.joined |= mine(self.conf) || self.tent.is_some_and(mine);
+    }
+
+    /// The witness to ask: the one it has agreed to, even if that is not known to be in force. Whatever the answer, nothing is
+    /// taken there or elsewhere before it is (see [`Self::is_moving`]).
+    pub fn witness(&self) -> WitnessId {
+        self.tent.unwrap_or(self.conf).witness()
+    }
+
+    /// It has agreed to another witness, and the other appliance may count on that one or on the present one.
+    pub fn is_moving(&self) -> bool {
+        self.tent.is_some_and(|tent| tent.witness() != self.conf.witness())
     }
 
     /// Whether it has parted under the configuration it holds; a newer one undoes that by itself.

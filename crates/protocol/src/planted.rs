@@ -172,6 +172,14 @@ duet_planted::bugs! {
     FormerLifeReads,
     /// A secondary answers reads from a state of which it does not know yet that it is the primary's.
     ReadsUnproved,
+    /// Trap 22: an agreement on another witness that is not known to be in force bars from nothing.
+    MoveBarsNobody,
+    /// P12: the record of a witness entitles although the newest configuration names another one.
+    FormerWitnessEntitles,
+    /// A dropped agreement on another witness is not superseded.
+    StrayMoveForgotten,
+    /// A witness that was set back to an older record than it held is believed.
+    SetBackBelieved,
     /// A hint of a former life that the peer is leaving never wears off.
     StrayLeaveBelieved,
 }

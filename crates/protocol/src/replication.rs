@@ -28,6 +28,7 @@ impl Appliance {
             read_floor: last,
             offering: false,
             pending: None,
+            stray_move: false,
             matched: Lsn::ZERO,
             next: last.next(),
             proved: crate::Instant::default(),
@@ -85,6 +86,7 @@ impl Appliance {
             primary.base = last;
             primary.sure = committed;
             primary.pending = None;
+            primary.stray_move = false;
             primary.closing = None;
             primary.offering = false;
             primary.follows = false;

@@ -2,7 +2,7 @@
 //! used by mistake: a proposal dies with the role that made it (P11), a lease with the primary that held it.
 
 use crate::time::Duration;
-use crate::{Conf, Heartbeat, Instant, Lsn, Position, Proposal};
+use crate::{Conf, Heartbeat, Instant, Lsn, Position, Proposal, WitnessId};
 
 /// The volatile role. `Elect` has won its promotion and waits for its own promise to run out.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -57,6 +57,8 @@ pub(crate) enum Inquiry {
     Absent,
     /// It answered with the record of another pair.
     Foreign,
+    /// It answered with a record older than one it held before.
+    SetBack,
     /// It answered; the record is in `WitnessPort::last`.
     Answered,
 }
@@ -73,6 +75,9 @@ pub(crate) struct Primary {
     pub offering: bool,
     /// What it has proposed to the peer.
     pub pending: Option<Pending>,
+    /// It has dropped a proposal of another witness, which the peer may hold: the pair is to be renewed, or the peer could not go
+    /// on by itself.
+    pub stray_move: bool,
     /// The secondary's log is durable and equal up to here.
     pub matched: Lsn,
     /// The next LSN to send.
@@ -103,13 +108,15 @@ pub(crate) struct Primary {
     pub since: Instant,
 }
 
-/// The five agreements.
+/// The agreements.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Agreement {
     /// L: the secondary leaves the in-sync set.
     Leave,
-    /// R: the secondary joins it.
+    /// R: the secondary joins it; of a pair, the same pair by a new agreement.
     Rejoin,
+    /// M: the same pair, with this witness.
+    Move(WitnessId),
     /// H: the secondary becomes primary alone.
     Handover,
     /// C1: of two starting appliances the coordinator becomes primary alone.

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use crate::{ApplianceId, Conf, DiskId, Instant, Lsn, OwnState, Position, WitnessRecord};
+use crate::{ApplianceId, Conf, DiskId, Instant, Lsn, OwnState, Position, WitnessId, WitnessRecord};
 
 /// What an appliance is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -67,6 +67,10 @@ pub struct Status {
     pub witness: Option<(WitnessRecord, Instant)>,
     /// Whether the last request to the witness was answered.
     pub witness_reachable: bool,
+    /// Whether the witness was set back to an older record than it held.
+    pub witness_set_back: bool,
+    /// The witness that it is trying to agree upon with the peer.
+    pub moving: Option<WitnessId>,
     /// Why it waits: one plain sentence from the decision table; `None` while it serves or follows.
     pub waiting: Option<String>,
 }

@@ -6,7 +6,8 @@
 
 use crate::{ApplianceId, ClusterId, Conf, Lsn, PerAppliance, Position};
 
-/// The record at the witness.
+/// The record at the witness. Its configuration names the register it belongs to; one that names another is what a former
+/// witness is left with, so that whoever comes there knows.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WitnessRecord {
     /// The pair it belongs to.

@@ -27,6 +27,8 @@ fn every_situation() -> Vec<Situation> {
         WitnessSeen::OtherHistory,
         WitnessSeen::PeerWentOn,
         WitnessSeen::Agreed,
+        WitnessSeen::SetBack,
+        WitnessSeen::Moving,
     ];
     let alones = [Alone::May, Alone::Parted, Alone::Agreed, Alone::No];
     let mut all = Vec::new();

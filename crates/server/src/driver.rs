@@ -177,10 +177,12 @@ impl Driver {
                 self.log.push(Job::Install { generation, position, copy });
             }
             Effect::DropSnapshot => drop(self.link.copies.take()),
-            Effect::ReadWitness { ticket } => self.witness.ask(Request::Read { ticket }),
-            Effect::CreateRecord { ticket, record } => self.witness.ask(Request::Create { ticket, record }),
-            Effect::CompareAndSet { ticket, expected, record } => {
-                self.witness.ask(Request::CompareAndSet { ticket, expected, record });
+            Effect::ReadWitness { ticket, witness } => self.witness.ask(Request::Read { ticket, witness }),
+            Effect::CreateRecord { ticket, witness, record } => {
+                self.witness.ask(Request::Create { ticket, witness, record });
+            }
+            Effect::CompareAndSet { ticket, witness, expected, record } => {
+                self.witness.ask(Request::CompareAndSet { ticket, witness, expected, record });
             }
             Effect::Apply { upto } => self.machine.apply_to(upto),
             Effect::Accepted { first, count } => {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use duet_protocol::{ClusterId, Input, WitnessRead, WitnessRecord, WitnessWrite};
+use duet_protocol::{ClusterId, Input, WitnessId, WitnessRead, WitnessRecord, WitnessWrite};
 use duet_witness::record::{self, RecordError};
 use duet_witness::{ClusterName, ReadOutcome, Register, Version, WriteOutcome};
 use parking_lot::Mutex;
@@ -25,9 +25,9 @@ const DEADLINE: Duration = Duration::from_millis(1_500);
 /// A request of the core.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Read { ticket: u64 },
-    Create { ticket: u64, record: WitnessRecord },
-    CompareAndSet { ticket: u64, expected: u64, record: WitnessRecord },
+    Read { ticket: u64, witness: WitnessId },
+    Create { ticket: u64, witness: WitnessId, record: WitnessRecord },
+    CompareAndSet { ticket: u64, witness: WitnessId, expected: u64, record: WitnessRecord },
 }
 
 /// What went wrong with the last request, for the status.
@@ -84,7 +84,7 @@ impl WitnessPort {
 
 fn unanswered(request: &Request) -> Input {
     match *request {
-        Request::Read { ticket } => Input::WitnessRead { ticket, outcome: WitnessRead::Unknown },
+        Request::Read { ticket, .. } => Input::WitnessRead { ticket, outcome: WitnessRead::Unknown },
         Request::Create { ticket, .. } | Request::CompareAndSet { ticket, .. } => {
             Input::WitnessWritten { ticket, outcome: WitnessWrite::Unknown }
         }
@@ -118,12 +118,12 @@ impl Worker {
 
     async fn work(&mut self, request: Request) -> Input {
         match request {
-            Request::Read { ticket } => Input::WitnessRead { ticket, outcome: self.read().await },
-            Request::Create { ticket, record } => {
+            Request::Read { ticket, .. } => Input::WitnessRead { ticket, outcome: self.read().await },
+            Request::Create { ticket, record, .. } => {
                 let outcome = self.register.create(record::encode(&self.name, &record)).await;
                 Input::WitnessWritten { ticket, outcome: self.written(&record, outcome) }
             }
-            Request::CompareAndSet { ticket, expected, record } => {
+            Request::CompareAndSet { ticket, expected, record, .. } => {
                 let Some(version) = self.last.clone().filter(|(revision, _)| *revision == expected) else {
                     // Nothing was sent: the record that was read last is another than the core's.
                     return Input::WitnessWritten { ticket, outcome: WitnessWrite::Mismatch };
@@ -191,6 +191,8 @@ mod tests {
 
     use super::*;
 
+    const FIRST: WitnessId = WitnessId::FIRST;
+
     fn record(cluster: u64, revision: u64) -> WitnessRecord {
         WitnessRecord {
             cluster: ClusterId(cluster),
@@ -234,21 +236,34 @@ mod tests {
             (port, board)
         };
         let (port, board) = start(7);
-        assert_eq!(ask(&port, Request::Read { ticket: 1 }).await, read_of(WitnessRead::Absent));
+        assert_eq!(
+            ask(&port, Request::Read { ticket: 1, witness: FIRST }).await,
+            read_of(WitnessRead::Absent)
+        );
         assert!(board.error().is_some_and(|error| error.contains("no record")));
-        let swap =
-            |expected, revision| Request::CompareAndSet { ticket: 1, expected, record: record(7, revision) };
+        let swap = |expected, revision| Request::CompareAndSet {
+            ticket: 1,
+            witness: FIRST,
+            expected,
+            record: record(7, revision),
+        };
         assert_eq!(ask(&port, swap(1, 2)).await, written(WitnessWrite::Mismatch), "nothing was read yet");
-        let create = || Request::Create { ticket: 1, record: record(7, 1) };
+        let create = || Request::Create { ticket: 1, witness: FIRST, record: record(7, 1) };
         assert_eq!(ask(&port, create()).await, written(WitnessWrite::Swapped));
         assert_eq!(ask(&port, create()).await, written(WitnessWrite::Mismatch));
         assert_eq!(ask(&port, swap(1, 2)).await, written(WitnessWrite::Swapped));
         assert_eq!(ask(&port, swap(1, 2)).await, written(WitnessWrite::Mismatch));
-        assert_eq!(ask(&port, Request::Read { ticket: 1 }).await, read_of(WitnessRead::Record(record(7, 2))));
+        assert_eq!(
+            ask(&port, Request::Read { ticket: 1, witness: FIRST }).await,
+            read_of(WitnessRead::Record(record(7, 2)))
+        );
         assert_eq!(board.error(), None);
 
         let (stranger, board) = start(8);
-        assert_eq!(ask(&stranger, Request::Read { ticket: 1 }).await, read_of(WitnessRead::Foreign));
+        assert_eq!(
+            ask(&stranger, Request::Read { ticket: 1, witness: FIRST }).await,
+            read_of(WitnessRead::Foreign)
+        );
         assert!(board.error().is_some_and(|error| error.contains("id ")));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <path>/lock           held by the process that works here
-//! <path>/FORMAT         "duet data directory, format 1"; written last, so a directory that has it is complete
+//! <path>/FORMAT         "duet data directory, format 2"; written last, so a directory that has it is complete
 //! <path>/state/         the appliance's own state, two generations
 //! <path>/log/           the log's segments
 //! <path>/data.redb      the state store
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Newest layout this version reads, and the one it makes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const LOCK: &str = "lock";
 const FORMAT_FILE: &str = "FORMAT";
@@ -94,6 +94,16 @@ pub enum DataDirError {
     /// A newer version of this program made it.
     #[error("{} has data directory format {format}, this version knows up to {FORMAT}; run the newer version", path.display())]
     NewerFormat {
+        /// The data directory.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+    },
+    /// A version from before the first release made it.
+    #[error(
+        "{} has data directory format {format}, this version knows only {FORMAT}: start with a new data directory", path.display()
+    )]
+    OlderFormat {
         /// The data directory.
         path: PathBuf,
         /// Its format.
@@ -381,6 +391,9 @@ fn check_format(disk: &dyn Disk, path: &Path) -> Result<(), DataDirError> {
         Some(_) if Bug::NewerFormatOpened.planted() => Ok(()),
         Some(format) if format > FORMAT => {
             Err(DataDirError::NewerFormat { path: parent_of(&path).to_owned(), format })
+        }
+        Some(format) if format > 0 => {
+            Err(DataDirError::OlderFormat { path: parent_of(&path).to_owned(), format })
         }
         _ => Err(DataDirError::Damaged { path, reason: "it does not name a format" }),
     }

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use duet_protocol::{
-    ApplianceId, ClusterId, Conf, DiskId, Entry, Epoch, Lsn, OwnState, PerAppliance, Position,
+    ApplianceId, ClusterId, Conf, DiskId, Entry, Epoch, Lsn, OwnState, PerAppliance, Position, WitnessId,
 };
 
 use crate::{
@@ -80,7 +80,7 @@ pub fn own_state_samples() -> Vec<Vec<u8>> {
     let blank = OwnState::blank(ClusterId(3), ApplianceId::B, DiskId(9));
     let full = OwnState {
         conf: pair,
-        tent: Some(Conf::solo(Epoch(8), ApplianceId::B, DiskId(9))),
+        tent: Some(Conf::solo(Epoch(8), ApplianceId::B, DiskId(9)).at(WitnessId(u32::MAX))),
         max_epoch: Epoch(8),
         parted: Epoch(4),
         joined: true,

@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use duet_protocol::{ApplianceId, ClusterId, Conf, DiskId, OwnState, PerAppliance};
+use duet_protocol::{ApplianceId, ClusterId, Conf, DiskId, OwnState, PerAppliance, WitnessId};
 
 use crate::{
     disk::{Disk, OpenMode, read_whole},
@@ -22,8 +22,8 @@ use crate::{
     planted::Bug,
 };
 
-/// Newest format this version reads, and the one it writes.
-pub(crate) const FORMAT: u16 = 1;
+/// The format this version reads and writes.
+pub(crate) const FORMAT: u16 = 2;
 
 /// First bytes of each generation.
 const MAGIC: [u8; 8] = *b"DUETSELF";
@@ -310,6 +310,7 @@ fn encode_conf(bytes: &mut Vec<u8>, conf: &Conf) {
         bytes.push(u8::from(member.is_some()));
         bytes.extend(member.map_or(0, |disk| disk.0).to_le_bytes());
     }
+    bytes.extend(conf.witness().0.to_le_bytes());
 }
 
 fn decode_conf(fields: &mut Fields<'_>) -> Option<Conf> {
@@ -325,7 +326,7 @@ fn decode_conf(fields: &mut Fields<'_>) -> Option<Conf> {
             _ => return None,
         };
     }
-    Conf::from_parts(epoch, primary, members)
+    Conf::from_parts(epoch, primary, members, WitnessId(fields.u32()?))
 }
 
 const fn appliance_code(appliance: ApplianceId) -> u8 {

@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 use duet_protocol::{
-    ApplianceId, ClusterId, Conf, Digest, DiskId, Epoch, Lsn, Note, PerAppliance, Position, WitnessRecord,
+    ApplianceId, ClusterId, Conf, Digest, DiskId, Epoch, Lsn, Note, PerAppliance, Position, WitnessId,
+    WitnessRecord,
 };
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -36,7 +37,7 @@ pub fn record_samples() -> Vec<Vec<u8>> {
     };
     let full = WitnessRecord {
         revision: 12,
-        conf: Conf::solo(Epoch(4), ApplianceId::B, DiskId(u128::MAX)),
+        conf: Conf::solo(Epoch(4), ApplianceId::B, DiskId(u128::MAX)).at(WitnessId(3)),
         part: Some(position(3)),
         left: PerAppliance { a: Some(Note { position: position(2), was_primary: true }), b: None },
         ..empty.clone()

@@ -7,15 +7,16 @@
 
 use bytes::Bytes;
 use duet_protocol::{
-    ApplianceId, ClusterId, Conf, Digest, DiskId, Epoch, Lsn, Note, PerAppliance, Position, WitnessRecord,
+    ApplianceId, ClusterId, Conf, Digest, DiskId, Epoch, Lsn, Note, PerAppliance, Position, WitnessId,
+    WitnessRecord,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::ClusterName;
 use crate::planted::Bug;
 
-/// Format that this program writes, and the newest it reads.
-pub const FORMAT: u32 = 1;
+/// Format that this program reads and writes.
+pub const FORMAT: u32 = 2;
 
 /// The record as the bytes to be stored.
 pub fn encode(name: &ClusterName, record: &WitnessRecord) -> Bytes {
@@ -50,7 +51,10 @@ pub fn decode(name: &ClusterName, id: Option<ClusterId>, bytes: &[u8]) -> Result
         return Err(RecordError::NewerFormat { found: format });
     }
     if format != FORMAT {
-        return Err(bad("format"));
+        let what = format!(
+            "its format is {format}, this program knows {FORMAT}; empty the witness: the pair fills it again by itself"
+        );
+        return Err(RecordError::Damaged { what });
     }
     let json: RecordJson = serde_json::from_slice(bytes).map_err(damaged)?;
     let cluster = ClusterId(
@@ -160,6 +164,7 @@ struct ConfJson {
     epoch: String,
     primary: ApplianceJson,
     in_sync: Both<Option<String>>,
+    witness: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -233,7 +238,8 @@ fn conf(json: Option<ConfJson>) -> Result<Conf, RecordError> {
     let Some(json) = json else { return Ok(Conf::NONE) };
     let disk = |text: Option<String>| text.map(|text| hex128(&text, "in_sync").map(DiskId)).transpose();
     let members = PerAppliance { a: disk(json.in_sync.a)?, b: disk(json.in_sync.b)? };
-    Conf::from_parts(epoch(&json.epoch)?, appliance(json.primary), members)
+    let witness = WitnessId(json.witness);
+    Conf::from_parts(epoch(&json.epoch)?, appliance(json.primary), members, witness)
         .filter(|conf| !conf.is_none())
         .ok_or_else(|| bad("configuration"))
 }
@@ -245,6 +251,7 @@ fn conf_json(conf: &Conf) -> Option<ConfJson> {
         epoch: conf.epoch().to_string(),
         primary: appliance_json(conf.primary()),
         in_sync: Both { a: disk(members.a), b: disk(members.b) },
+        witness: conf.witness().0,
     })
 }
 
@@ -291,7 +298,7 @@ mod tests {
             cluster: ID,
             revision: u64::MAX - 1,
             writer: ApplianceId::B,
-            conf: Conf::solo(Epoch::MAX, ApplianceId::B, DiskId(u128::MAX)),
+            conf: Conf::solo(Epoch::MAX, ApplianceId::B, DiskId(u128::MAX)).at(WitnessId(u32::MAX)),
             part: Some(position(Lsn::MAX.0 - 1)),
             floor: PerAppliance { a: Lsn::MAX, b: Lsn(7) },
             left: PerAppliance {
@@ -327,16 +334,16 @@ mod tests {
 
     /// The format is a promise to older and newer appliances, and to people.
     #[test]
-    fn format_1_is_this() {
+    fn format_2_is_this() {
         let record = WitnessRecord {
             revision: 12,
-            conf: Conf::solo(Epoch(3), ApplianceId::A, DiskId(0xd15c)),
+            conf: Conf::solo(Epoch(3), ApplianceId::A, DiskId(0xd15c)).at(WitnessId(4)),
             part: Some(position(2)),
             left: PerAppliance { a: None, b: Some(Note { position: position(1), was_primary: true }) },
             ..empty()
         };
         let expected = r#"{
-  "format": 1,
+  "format": 2,
   "cluster": {
     "name": "berlin",
     "id": "0123456789abcdef"
@@ -349,7 +356,8 @@ mod tests {
     "in_sync": {
       "A": "0000000000000000000000000000d15c",
       "B": null
-    }
+    },
+    "witness": 4
   },
   "part": {
     "epoch": "2",
@@ -394,17 +402,19 @@ mod tests {
 
     #[test]
     fn a_newer_format_is_told_apart_even_with_unknown_fields() {
-        let newer = br#"{"format": 2, "everything": "else"}"#;
-        assert_eq!(decode(&name(), None, newer), Err(RecordError::NewerFormat { found: 2 }));
+        let newer = br#"{"format": 3, "everything": "else"}"#;
+        assert_eq!(decode(&name(), None, newer), Err(RecordError::NewerFormat { found: 3 }));
     }
 
     #[test]
     fn whatever_is_malformed_is_damaged() {
         let text = String::from_utf8(encode(&name(), &full()).to_vec()).unwrap();
         for (from, to) in [
-            ("\"format\": 1", "\"format\": 0"),
-            ("\"format\": 1,", ""),
-            ("\"format\": 1,", "\"format\": 1, \"extra\": 1,"),
+            ("\"format\": 2", "\"format\": 1"),
+            ("\"format\": 2,", ""),
+            ("\"format\": 2,", "\"format\": 2, \"extra\": 1,"),
+            ("\"witness\": 4294967295", "\"witness\": 4294967296"),
+            (",\n    \"witness\": 4294967295", ""),
             ("\"was_primary\": true", "\"was_primary\": true, \"extra\": 1"),
             ("\"writer\": \"B\"", "\"writer\": \"C\""),
             ("\"18446744073709551614\"", "\"18446744073709551616\""),

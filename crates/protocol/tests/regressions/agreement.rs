@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use duet_protocol::{
     Acknowledge, Action, Agreement, Conf, Duration, Effect, Epoch, Firm, Heartbeat, Input, Lsn, Message,
-    Position, Proposal, RoleName, WitnessRead, WitnessWrite, limits,
+    Position, Proposal, RoleName, WitnessRead, WitnessRecord, WitnessWrite, limits,
 };
 
 use crate::bench::{A, B, Bench, DISKS, LIFE, entries, pair, paired_primary, record, solo};
@@ -29,10 +29,11 @@ fn a_switchover_whose_peer_goes_away_leaves_a_serving_primary() {
     bench.step(Input::Tick);
     let conf = bench.it.status().own.conf;
     let ticket = bench.effects.iter().find_map(|effect| match effect {
-        Effect::ReadWitness { ticket } => Some(*ticket),
+        Effect::ReadWitness { ticket, .. } => Some(*ticket),
         _ => None,
     });
-    bench.step(Input::WitnessRead { ticket: ticket.unwrap(), outcome: WitnessRead::Record(record(conf)) });
+    let later = WitnessRecord { revision: 90, ..record(conf) };
+    bench.step(Input::WitnessRead { ticket: ticket.unwrap(), outcome: WitnessRead::Record(later) });
     let (ticket, _) = bench.conditional_write();
     bench.step(Input::WitnessWritten { ticket, outcome: WitnessWrite::Swapped });
     for _ in 0..20 {

@@ -39,6 +39,8 @@ pub struct Bench {
     pub it: Appliance,
     pub now: Instant,
     pub effects: Vec<Effect>,
+    /// Of the witness's next record: every one is a later one.
+    pub revision: u64,
 }
 
 impl Bench {
@@ -51,7 +53,7 @@ impl Bench {
         let log = RecoveredLog { base: Position::EMPTY, stamps };
         let it = Appliance::recover(LIFE, own, log, Lsn(applied), Instant(0));
         let now = Instant(0).after(limits::PROMISE_MAX);
-        Self { it, now, effects: Vec::new() }
+        Self { it, now, effects: Vec::new(), revision: 5 }
     }
 
     /// Passes an input, and confirms the durable writes that it leads to. With duties.
@@ -111,14 +113,24 @@ impl Bench {
         })));
     }
 
-    /// Answers the read of the witness that is under way.
-    pub fn witness_says(&mut self, outcome: &WitnessRead) {
+    /// The read of the witness that is under way.
+    pub fn read(&self) -> u64 {
         let ticket = self.effects.iter().find_map(|effect| match effect {
-            Effect::ReadWitness { ticket } => Some(*ticket),
+            Effect::ReadWitness { ticket, .. } => Some(*ticket),
             _ => None,
         });
-        let ticket = ticket.unwrap_or_else(|| panic!("it reads the witness: {:?}", self.effects));
-        self.rules(Input::WitnessRead { ticket, outcome: outcome.clone() });
+        ticket.unwrap_or_else(|| panic!("it reads the witness: {:?}", self.effects))
+    }
+
+    /// Answers it.
+    pub fn witness_says(&mut self, outcome: &WitnessRead) {
+        let ticket = self.read();
+        let mut outcome = outcome.clone();
+        if let WitnessRead::Record(record) = &mut outcome {
+            record.revision = self.revision;
+            self.revision += 10;
+        }
+        self.rules(Input::WitnessRead { ticket, outcome });
     }
 
     /// The conditional write that is under way.

@@ -6,4 +6,5 @@ mod bench;
 mod log;
 mod promotion;
 mod reading;
+mod relocation;
 mod witness;

@@ -39,7 +39,7 @@ fn a_promise_is_presumed_from_the_end_of_the_life_that_may_have_given_it() {
         let log = RecoveredLog { base: Position::EMPTY, stamps: Vec::new() };
         let mut it = Appliance::recover(LIFE, own, log, Lsn(0), recovered);
         it.former_life_ended(Instant(0));
-        let mut bench = Bench { it, now: recovered, effects: Vec::new() };
+        let mut bench = Bench { it, now: recovered, effects: Vec::new(), revision: 5 };
         assert_eq!(bench.attempt(Action::BeginAlone), since_the_end > limits::PROMISE_MAX);
         bench.now = recovered.max(Instant(0).after(limits::PROMISE_MAX));
         assert!(bench.role() == RoleName::Primary || bench.attempt(Action::BeginAlone));
@@ -51,7 +51,7 @@ fn the_record_of_another_pair_is_an_answer() {
     let mut bench = Bench::start(A, solo(1, A), &entries(Position::EMPTY, 1, 2), 2);
     bench.step(Input::Tick);
     let ticket = bench.effects.iter().find_map(|effect| match effect {
-        Effect::ReadWitness { ticket } => Some(*ticket),
+        Effect::ReadWitness { ticket, .. } => Some(*ticket),
         _ => None,
     });
     bench.step(Input::WitnessRead { ticket: ticket.unwrap(), outcome: WitnessRead::Foreign });
@@ -112,7 +112,8 @@ fn a_blank_disk_in_an_old_ones_place_vouches_for_nothing() {
     let blank = OwnState::blank(ClusterId(9), A, SPARE);
     let log = RecoveredLog { base: Position::EMPTY, stamps: Vec::new() };
     let it = Appliance::recover(LIFE, blank, log, Lsn(0), Instant(0));
-    let mut bench = Bench { it, now: Instant(0).after(limits::PROMISE_MAX), effects: Vec::new() };
+    let mut bench =
+        Bench { it, now: Instant(0).after(limits::PROMISE_MAX), effects: Vec::new(), revision: 5 };
     let propose = |conf, base| Message::Propose(duet_protocol::Proposal { conf, base, position: None });
     let agrees =
         |bench: &Bench| bench.effects.iter().any(|it| matches!(it, Effect::Send(Message::Stored(_))));
@@ -210,7 +211,7 @@ fn only_the_answer_to_the_present_request_to_the_witness_counts() {
     let mut bench = Bench::start(A, pair(1), &entries(Position::EMPTY, 1, 2), 2);
     assert!(bench.attempt(Action::Take));
     let read = bench.effects.iter().find_map(|effect| match effect {
-        Effect::ReadWitness { ticket } => Some(*ticket),
+        Effect::ReadWitness { ticket, .. } => Some(*ticket),
         _ => None,
     });
     let (ticket, outcome) = (read.unwrap(), WitnessRead::Record(record(pair(1))));

@@ -1,7 +1,9 @@
 //! The little-endian fields that frames are made of. Reading never panics and never believes a length.
 
 use bytes::{Buf, Bytes};
-use duet_protocol::{ApplianceId, Conf, Digest, DiskId, Epoch, Instant, Lsn, PerAppliance, Position};
+use duet_protocol::{
+    ApplianceId, Conf, Digest, DiskId, Epoch, Instant, Lsn, PerAppliance, Position, WitnessId,
+};
 
 /// The bytes are no frame of this version.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -77,11 +79,16 @@ impl Writer<'_> {
         }
     }
 
+    pub(crate) fn witness(&mut self, value: WitnessId) {
+        self.u32(value.0);
+    }
+
     pub(crate) fn conf(&mut self, value: &Conf) {
         self.epoch(value.epoch());
         self.appliance(value.primary());
         self.option(value.members().a, Self::disk);
         self.option(value.members().b, Self::disk);
+        self.witness(value.witness());
     }
 }
 
@@ -195,9 +202,14 @@ impl Reader {
         if self.bool()? { read(self).map(Some) } else { Ok(None) }
     }
 
+    pub(crate) fn witness(&mut self) -> Result<WitnessId, Malformed> {
+        self.u32().map(WitnessId)
+    }
+
     pub(crate) fn conf(&mut self) -> Result<Conf, Malformed> {
         let (epoch, primary) = (self.epoch()?, self.appliance()?);
         let members = PerAppliance { a: self.option(Self::disk)?, b: self.option(Self::disk)? };
-        Conf::from_parts(epoch, primary, members).ok_or_else(|| self.malformed())
+        let witness = self.witness()?;
+        Conf::from_parts(epoch, primary, members, witness).ok_or_else(|| self.malformed())
     }
 }

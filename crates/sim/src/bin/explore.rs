@@ -21,6 +21,7 @@ Bounds, how often each may happen at most (7 is the largest):
   --reconnects   connections made anew            --losses      the witness loses its record
   --foreigns     another pair's record is found   --inits       runs of `duet init`
   --damages      disks that lost durable entries  --blanks      disks replaced by blank ones
+  --moves        proposals of another witness
   --messages     messages in flight, a direction (1, at most 3)
   --checkpoints  a crash may leave an old checkpoint (no number)
   --trims        logs are trimmed at a checkpoint (no number)
@@ -123,6 +124,7 @@ impl Options {
             "--inits" => (&mut bounds.inits, 7),
             "--damages" => (&mut bounds.damages, 7),
             "--blanks" => (&mut bounds.blanks, 7),
+            "--moves" => (&mut bounds.moves, 7),
             "--messages" => (&mut bounds.messages, 3),
             _ => return self.take_limit(word, number),
         };

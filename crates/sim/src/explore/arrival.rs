@@ -1,10 +1,10 @@
 //! Arriving in a state: what can do nothing any more is forgotten, and the oracle looks at it.
 
-use duet_protocol::{Lsn, Message, Position, WitnessRecord};
+use duet_protocol::{Lsn, Message, Position};
 
 use super::explorer::{Explorer, Next};
 use super::node::{NOW, PRESENT, is_copy, is_primary};
-use super::oracle::{self, Facts, History};
+use super::oracle::{self, Facts, History, Records};
 use super::register::normalize;
 use super::world::{NONE, Pending, Step, World, tidy};
 
@@ -60,13 +60,14 @@ impl Explorer {
     }
 
     pub(super) fn judge(&mut self, next: &mut World) -> Result<(), u32> {
-        let record = self.witnesses.get(next.witness).record;
-        let key = (next.history, next.nodes, record);
+        let records = self.witnesses.get(next.witness).records;
+        let key = (next.history, next.nodes, records);
         let judged = if let Some(&known) = self.judged.get(&key) {
             known
         } else {
             let facts = next.nodes.map(|node| &self.facts[node as usize]);
-            let fresh = judge(self.histories.get(next.history), facts, self.records.get(record).as_ref());
+            let held = records.map(|record| self.records.get(record).as_ref());
+            let fresh = judge(self.histories.get(next.history), facts, held);
             let fresh = match fresh {
                 Ok(history) => Ok(self.histories.intern(history).0),
                 Err(violation) => Err(self.violations.intern(violation).0),
@@ -93,7 +94,7 @@ impl Explorer {
             add(&self.facts[node as usize].confs);
         }
         let witness = self.witnesses.get(world.witness);
-        let records = witness.pending.iter().map(|pending| pending.record).chain([witness.record]);
+        let records = witness.pending.iter().map(|pending| pending.record).chain(witness.records);
         for record in records {
             if let Some(record) = self.records.get(record) {
                 add(&[oracle::mark(&record.conf)]);
@@ -114,15 +115,15 @@ impl Explorer {
 }
 
 /// The whole oracle on one state: the history with what was newly promised.
-fn judge(history: &History, facts: [&Facts; 2], record: Option<&WitnessRecord>) -> Result<History, String> {
-    let history = history.extended(facts, record)?;
+fn judge(history: &History, facts: [&Facts; 2], records: Records) -> Result<History, String> {
+    let history = history.extended(facts, records)?;
     let [a, b] = facts;
     oracle::check_one(a, &history)?;
     oracle::check_one(b, &history)?;
     oracle::check_both(a, b)?;
-    if let Some(record) = record {
-        oracle::check_alone(a, b, record)?;
-        oracle::check_alone(b, a, record)?;
+    oracle::check_alone(a, b, records)?;
+    oracle::check_alone(b, a, records)?;
+    for record in records.into_iter().flatten() {
         oracle::check_record(record, facts)?;
     }
     Ok(history)

@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 use duet_protocol::{Duration, Input, Instant, Message, RoleName, WitnessRead, WitnessRecord, WitnessWrite};
 
 use super::coverage::Coverage;
-use super::drive::{Drive, Surroundings};
-use super::node::{Answer, NOW, Node, Op, Stimulus};
+use super::drive::{Drive, Surroundings, Write};
+use super::node::{Answer, Asked, NOW, Node, Op, Stimulus};
+use super::world::{REGISTERS, place_of};
 
 /// One way of a message.
 const LATENCY: Duration = Duration::from_millis(1);
@@ -60,7 +61,7 @@ pub struct Calm<'a> {
     nodes: [Option<Node>; 2],
     truncated: [u64; 2],
     inbox: [VecDeque<Message>; 2],
-    record: Option<WitnessRecord>,
+    records: [Option<WitnessRecord>; REGISTERS],
     around: &'a Surroundings<'a>,
     coverage: &'a mut Coverage,
     now: Instant,
@@ -71,14 +72,14 @@ impl<'a> Calm<'a> {
     pub fn new(
         company: Company,
         nodes: [Node; 2],
-        record: Option<WitnessRecord>,
+        records: [Option<WitnessRecord>; REGISTERS],
         around: &'a Surroundings<'a>,
         coverage: &'a mut Coverage,
     ) -> Self {
         assert!(around.duties, "without duties nothing happens by itself");
         let nodes = nodes.map(Some);
         let inbox = [VecDeque::new(), VecDeque::new()];
-        Self { company, nodes, truncated: [0; 2], inbox, record, around, coverage, now: NOW }
+        Self { company, nodes, truncated: [0; 2], inbox, records, around, coverage, now: NOW }
     }
 
     /// Whether it comes to serve (with both: as a pair in sync) in good time.
@@ -114,12 +115,14 @@ impl<'a> Calm<'a> {
             let peer = self.node(1 - who);
             let follows = peer.is_some_and(|peer| {
                 peer.own.conf == it.own.conf
+                    && !peer.own.is_moving()
                     && peer
                         .inspect()
                         .is_some_and(|peer| peer.role == RoleName::Secondary && peer.last == seen.last)
             });
-            let known = !self.company.has_witness()
-                || self.record.as_ref().is_some_and(|record| record.conf == it.own.conf);
+            let record = self.records[place_of(it.own.conf.witness())].as_ref();
+            let known =
+                !self.company.has_witness() || record.is_some_and(|record| record.conf == it.own.conf);
             seen.serves_reads && it.own.conf.is_pair() && follows && known
         })
     }
@@ -190,7 +193,7 @@ impl<'a> Calm<'a> {
         what(&mut drive, self.now)?;
         write_all(&mut drive)?;
         for _ in 0..MOST_REQUESTS {
-            if !ask_once(&mut drive, &mut self.record, self.company.has_witness())? {
+            if !ask_once(&mut drive, &mut self.records, self.company.has_witness())? {
                 break;
             }
             write_all(&mut drive)?;
@@ -222,15 +225,20 @@ fn write_all(drive: &mut Drive) -> Result<(), String> {
 }
 
 /// The witness answers what it was asked, if it was.
-fn ask_once(drive: &mut Drive, record: &mut Option<WitnessRecord>, reachable: bool) -> Result<bool, String> {
-    let Some((ticket, writing)) = drive.node.asked else { return Ok(false) };
+fn ask_once(
+    drive: &mut Drive,
+    records: &mut [Option<WitnessRecord>; REGISTERS],
+    reachable: bool,
+) -> Result<bool, String> {
+    let Some(Asked { ticket, writing, at }) = drive.node.asked else { return Ok(false) };
+    let record = &mut records[at];
     if drive.node.core.is_none() {
         return Ok(false);
     }
     let write = drive.write.take();
     if !reachable {
         drive.stimulate(Stimulus::Silence)?;
-    } else if let Some((expected, next)) = write.filter(|_| writing) {
+    } else if let Some(Write { expected, record: next, .. }) = write.filter(|_| writing) {
         let held = record.as_ref().map_or(0, |record| record.revision);
         let outcome = if held == expected { WitnessWrite::Swapped } else { WitnessWrite::Mismatch };
         if held == expected {

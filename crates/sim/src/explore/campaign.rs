@@ -67,6 +67,7 @@ pub const QUICK: &[Campaign] = &[
     },
     Campaign { name: "parting", start: Start::Solo, bounds: Bounds { writes: 1, softs: 1, ..ONE } },
     Campaign { name: "a note", start: Start::Pair, bounds: Bounds { leaves: 1, notes: 1, ..ONE } },
+    Campaign { name: "another witness", start: Start::Pair, bounds: Bounds { crashes: 1, moves: 1, ..ONE } },
     Campaign { name: "both down", start: Start::Down, bounds: Bounds { writes: 1, softs: 1, ..ONE } },
 ];
 
@@ -131,6 +132,26 @@ pub const DEEP: &[Campaign] = &[
         name: "a new connection",
         start: Start::Pair,
         bounds: Bounds { writes: 1, crashes: 1, reconnects: 1, ..ONE },
+    },
+    Campaign {
+        name: "another witness, late writes at both, crashes",
+        start: Start::Pair,
+        bounds: Bounds { crashes: 2, late: 1, moves: 1, attempts: 2, ..Bounds::NONE },
+    },
+    Campaign {
+        name: "another witness, a write, late answers",
+        start: Start::Pair,
+        bounds: Bounds { writes: 1, crashes: 1, reads: 1, moves: 1, ..ONE },
+    },
+    Campaign {
+        name: "another witness and back to the first register",
+        start: Start::Pair,
+        bounds: Bounds { crashes: 1, late: 1, moves: 2, ..ONE },
+    },
+    Campaign {
+        name: "another witness that loses its record, soft shutdowns",
+        start: Start::Pair,
+        bounds: Bounds { crashes: 1, leaves: 1, losses: 1, moves: 1, ..ONE },
     },
     Campaign {
         name: "old checkpoints, trimmed logs",

@@ -11,8 +11,9 @@ use duet_protocol::{
 };
 
 use super::coverage::Coverage;
-use super::node::{Answer, COPY, FORMER, NOW, Node, Op, PRESENT, STALE, Stimulus, is_primary};
+use super::node::{Answer, Asked, COPY, FORMER, NOW, Node, Op, PRESENT, STALE, Stimulus, is_primary};
 use super::tamper::Tamper;
+use super::world::place_of;
 
 const LONG: u64 = 1_000_000_000;
 
@@ -23,14 +24,25 @@ pub struct Outcome {
     pub node: Node,
     /// What it sends to the peer.
     pub sends: Vec<Message>,
-    /// The conditional write it asks for: expected revision and record.
-    pub write: Option<(u64, WitnessRecord)>,
+    /// The conditional write it asks for.
+    pub write: Option<Write>,
     /// It crashed on the way.
     pub crashed: bool,
     /// Entries above this LSN were truncated.
     pub cut: Option<Lsn>,
     /// A violated invariant.
     pub violation: Option<String>,
+}
+
+/// A conditional write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Write {
+    /// In which register.
+    pub at: usize,
+    /// Which revision is to be replaced; zero for none at all.
+    pub expected: u64,
+    /// The new record.
+    pub record: WitnessRecord,
 }
 
 /// What a drive needs besides the node.
@@ -86,7 +98,7 @@ pub struct Drive<'a> {
     slow: bool,
     pub(super) node: Node,
     pub(super) sends: Vec<Message>,
-    pub(super) write: Option<(u64, WitnessRecord)>,
+    pub(super) write: Option<Write>,
     cut: Option<Lsn>,
     /// Truncations reported durable since the core's generation was last in normal form.
     pub(super) truncated: u64,
@@ -163,8 +175,11 @@ impl Drive<'_> {
                 self.feed(Input::PeerConnected)?;
                 return Ok(true);
             }
-            Stimulus::RecordMoved => {
-                if let Some(Answer::Read(record)) = &mut self.node.answer {
+            Stimulus::RecordMoved(at) => {
+                let asked = self.node.asked.is_some_and(|asked| asked.at == usize::from(at));
+                if let Some(Answer::Read(record)) = &mut self.node.answer
+                    && asked
+                {
                     record.revision = STALE;
                 }
                 return Ok(true);
@@ -228,9 +243,10 @@ impl Drive<'_> {
                 self.answer(answer)?;
             }
             Stimulus::Silence => {
-                let Some((_, writing)) = self.node.asked else { return Ok(false) };
                 self.node.answer = None;
-                self.unanswered(writing)?;
+                if !self.unanswered()? {
+                    return Ok(false);
+                }
             }
             Stimulus::Written(swapped) => {
                 let outcome = if swapped { WitnessWrite::Swapped } else { WitnessWrite::Mismatch };
@@ -240,7 +256,7 @@ impl Drive<'_> {
                 let outcome = if swapped { WitnessWrite::Swapped } else { WitnessWrite::Mismatch };
                 self.node.answer = Some(Answer::Written(outcome));
             }
-            Stimulus::Restart | Stimulus::RecordMoved | Stimulus::Damage(_) | Stimulus::Replace => {}
+            Stimulus::Restart | Stimulus::RecordMoved(_) | Stimulus::Damage(_) | Stimulus::Replace => {}
         }
         Ok(true)
     }
@@ -290,6 +306,7 @@ impl Drive<'_> {
         self.mark_attempt(action, done, &core);
         self.node.core = Some(core);
         self.carry_out(effects)?;
+        self.forget_void_request();
         Ok(done)
     }
 
@@ -309,7 +326,17 @@ impl Drive<'_> {
         self.node.core = Some(core);
         result?;
         self.mark_input(&before, &own, &told, &effects);
-        self.carry_out(effects)
+        self.carry_out(effects)?;
+        self.forget_void_request();
+        Ok(())
+    }
+
+    /// Nobody waits any more for what was asked of a former witness.
+    fn forget_void_request(&mut self) {
+        if self.node.inspect().is_some_and(|it| !it.asking) {
+            self.node.asked = None;
+            self.node.answer = None;
+        }
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), String> {
@@ -356,14 +383,18 @@ impl Drive<'_> {
                     self.mark_sent(&entries);
                     self.sends.push(Message::Append { header, entries });
                 }
-                Effect::ReadWitness { ticket } => reads.push(ticket),
-                Effect::CompareAndSet { ticket, expected, record } => {
-                    self.node.asked = Some((ticket, true));
-                    self.write = Some((expected, record));
+                Effect::ReadWitness { ticket, witness } => {
+                    reads.push(Asked { ticket, writing: false, at: place_of(witness) });
                 }
-                Effect::CreateRecord { ticket, record } => {
-                    self.node.asked = Some((ticket, true));
-                    self.write = Some((0, record));
+                Effect::CompareAndSet { ticket, witness, expected, record } => {
+                    let at = place_of(witness);
+                    self.node.asked = Some(Asked { ticket, writing: true, at });
+                    self.write = Some(Write { at, expected, record });
+                }
+                Effect::CreateRecord { ticket, witness, record } => {
+                    let at = place_of(witness);
+                    self.node.asked = Some(Asked { ticket, writing: true, at });
+                    self.write = Some(Write { at, expected: 0, record });
                 }
                 Effect::Apply { upto } => {
                     // A crash at the durable write would forget what was promised before it.
@@ -403,8 +434,9 @@ impl Drive<'_> {
         if sent_copy {
             self.feed(Input::SnapshotSendEnded)?;
         }
-        for ticket in reads {
-            self.node.asked = Some((ticket, false));
+        for asked in reads {
+            let ticket = asked.ticket;
+            self.node.asked = Some(asked);
             match (self.slow, self.around.record) {
                 (false, Some(record)) => {
                     let record = self.as_read(record.clone());
@@ -439,7 +471,7 @@ impl Drive<'_> {
     }
 
     pub(super) fn answer(&mut self, answer: Answer) -> Result<(), String> {
-        let Some((ticket, writing)) = self.node.asked.take() else { return Ok(()) };
+        let Some(Asked { ticket, writing, .. }) = self.node.asked.take() else { return Ok(()) };
         match answer {
             Answer::Read(record) if !writing => {
                 self.feed(Input::WitnessRead { ticket, outcome: WitnessRead::Record(record) })
@@ -449,13 +481,15 @@ impl Drive<'_> {
         }
     }
 
-    fn unanswered(&mut self, writing: bool) -> Result<(), String> {
-        let Some((ticket, _)) = self.node.asked.take() else { return Ok(()) };
+    /// False: nothing was asked.
+    fn unanswered(&mut self) -> Result<bool, String> {
+        let Some(Asked { ticket, writing, .. }) = self.node.asked.take() else { return Ok(false) };
         if writing {
-            self.feed(Input::WitnessWritten { ticket, outcome: WitnessWrite::Unknown })
+            self.feed(Input::WitnessWritten { ticket, outcome: WitnessWrite::Unknown })?;
         } else {
-            self.feed(Input::WitnessRead { ticket, outcome: WitnessRead::Unknown })
+            self.feed(Input::WitnessRead { ticket, outcome: WitnessRead::Unknown })?;
         }
+        Ok(true)
     }
 
     fn flush(&mut self, ops: usize) -> Result<(), String> {

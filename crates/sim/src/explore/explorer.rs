@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use duet_protocol::{Action, Agreement, ApplianceId, Lsn, Message, WitnessRecord};
+use duet_protocol::{Action, Agreement, ApplianceId, Lsn, Message, WitnessId, WitnessRecord};
 
 use super::coverage::Coverage;
 use super::drive::{Surroundings, drive};
@@ -11,15 +11,26 @@ use super::oracle::{self, Facts, History};
 use super::pool::{Pool, QuickMap};
 use super::start::{FOREIGN_CLUSTER, first_record};
 use super::tamper::Tamper;
-use super::world::{Bounds, MOST_MESSAGES, NONE, Step, Witness, World, posted, tidy};
+use super::world::{Bounds, MOST_MESSAGES, NONE, REGISTERS, Step, Witness, World, place_of, posted, tidy};
 
 /// A transition's result: the state, or the violated promise.
 pub type Next = (World, Step, Result<(), u32>);
 
+/// What the oracle judges: the history, the appliances, the registers' records.
+type Judged = (u32, [u32; 2], [u32; REGISTERS]);
+
+/// A conditional write, its record by number.
+#[derive(Clone, Copy)]
+pub(super) struct Cas {
+    pub at: usize,
+    pub expected: u64,
+    pub record: u32,
+}
+
 pub(super) struct Cached {
     node: u32,
     sends: Box<[u32]>,
-    write: Option<(u64, u32)>,
+    write: Option<Cas>,
     crashed: bool,
     cut: Option<Lsn>,
     violation: Option<u32>,
@@ -55,7 +66,7 @@ pub struct Explorer {
     pub(super) message_confs: QuickMap<u32, Rc<[oracle::Mark]>>,
     aged: QuickMap<u32, u32>,
     former: QuickMap<u32, u32>,
-    pub(super) judged: QuickMap<(u32, [u32; 2], u32), Result<u32, u32>>,
+    pub(super) judged: QuickMap<Judged, Result<u32, u32>>,
 }
 
 const ACTIONS: [Action; 8] = [
@@ -116,15 +127,21 @@ impl Explorer {
         &self.facts[node as usize]
     }
 
-    /// The record whoever asks the witness finds.
-    pub(super) fn shown(&mut self, world: &World) -> u32 {
-        let witness = self.witnesses.get(world.witness);
-        if witness.foreign { self.foreign } else { witness.record }
+    /// The register that an appliance asks.
+    pub(super) fn asked_by(&self, world: &World, who: usize) -> usize {
+        place_of(self.facts(world.nodes[who]).own.witness())
     }
 
-    /// The record the witness holds.
-    pub fn record(&self, world: &World) -> Option<&WitnessRecord> {
-        self.records.get(self.witnesses.get(world.witness).record).as_ref()
+    /// The record this appliance finds when it asks the witness.
+    pub(super) fn shown(&self, world: &World, who: usize) -> u32 {
+        let witness = self.witnesses.get(world.witness);
+        let at = self.asked_by(world, who);
+        if witness.foreign && at == 0 { self.foreign } else { witness.records[at] }
+    }
+
+    /// The record a register holds.
+    pub fn record(&self, world: &World, at: usize) -> Option<&WitnessRecord> {
+        self.records.get(self.witnesses.get(world.witness).records[at]).as_ref()
     }
 
     /// The messages on their way to an appliance.
@@ -152,7 +169,7 @@ impl Explorer {
             return self.restart(world, who, out);
         };
         let left = world.left;
-        let record = self.shown(world);
+        let record = self.shown(world, who);
         for message in Self::inbox(world, who) {
             self.happen(world, who, Stimulus::Message(message), left, out);
         }
@@ -172,7 +189,7 @@ impl Explorer {
                 *bound = fewer;
             }
             self.happen(world, who, Stimulus::Attempt(action, record), less, out);
-            if less.reads > 0 && self.record(world).is_some() {
+            if less.reads > 0 && self.record(world, self.asked_by(world, who)).is_some() {
                 less.reads -= 1;
                 self.happen(world, who, Stimulus::AttemptSlowly(action, record), less, out);
             }
@@ -182,6 +199,12 @@ impl Explorer {
             for agreement in AGREEMENTS {
                 self.happen(world, who, Stimulus::Attempt(Action::Propose(agreement), NONE), less, out);
             }
+        }
+        if let Some(fewer) = left.moves.checked_sub(1) {
+            let less = Bounds { moves: fewer, ..left };
+            let next = WitnessId(self.facts(node).own.conf.witness().0 + 1);
+            let action = Action::Propose(Agreement::Move(next));
+            self.happen(world, who, Stimulus::Attempt(action, NONE), less, out);
         }
         if left.writes > 0 && is_primary(seen.role) {
             let less = Bounds { writes: left.writes - 1, ..left };
@@ -274,9 +297,11 @@ impl Explorer {
                     .iter()
                     .map(|message| self.messages.intern(normal_message(message, false)).0)
                     .collect(),
-                write: outcome
-                    .write
-                    .map(|(expected, record)| (expected, self.records.intern(Some(record)).0)),
+                write: outcome.write.map(|write| Cas {
+                    at: write.at,
+                    expected: write.expected,
+                    record: self.records.intern(Some(write.record)).0,
+                }),
                 crashed: outcome.crashed,
                 cut: outcome.cut,
                 violation: outcome.violation.map(|violation| self.violations.intern(violation).0),
@@ -347,7 +372,7 @@ impl Explorer {
             }
             for next in worlds {
                 match write {
-                    Some((expected, record)) => self.write(from, &next, expected, record, step, out),
+                    Some(write) => self.write(from, &next, write, step, out),
                     None => self.arrive(from, next, step, out),
                 }
             }

@@ -1,24 +1,29 @@
 //! What befalls disks while their appliance is down, and the witness by itself: entries lost that were called durable, blank
 //! disks in the place of old ones, `init`, an emptied witness, a witness's address that leads to another pair's record.
 
-use duet_protocol::{Action, ApplianceId, Epoch, Lsn, OwnState, entitlement};
+use duet_protocol::{Action, ApplianceId, Epoch, Lsn, OwnState, WitnessRecord, entitlement};
 
 use super::explorer::{Explorer, Next};
-use super::node::{Hurt, Node, Stimulus};
+use super::node::{Hurt, Node, Stimulus, is_primary};
 use super::oracle::Facts;
 use super::register::normalize;
 use super::start::{CLUSTER, DISKS, SPARE_DISKS, first_record};
-use super::world::{Bounds, Event, Pending, Step, World};
+use super::world::{Bounds, Event, Pending, REGISTERS, Step, World, place_of};
 
 impl Explorer {
     pub(super) fn at_witness(&mut self, world: &World, out: &mut Vec<Next>) {
         let left = world.left;
-        let holds = self.record(world).is_some();
+        let holds = self.record(world, 0).is_some();
         let foreign = self.witnesses.get(world.witness).foreign;
-        if left.losses > 0 && holds {
-            let mut next = World { left: Bounds { losses: left.losses - 1, ..left }, ..*world };
-            self.replace_record(&mut next, None);
-            self.arrive(world, next, Step::at_witness(0, Event::Loses), out);
+        for at in 0..REGISTERS {
+            if left.losses > 0 && self.record(world, at).is_some() {
+                let mut next = World { left: Bounds { losses: left.losses - 1, ..left }, ..*world };
+                self.replace_record(&mut next, at, None);
+                self.arrive(world, next, Step::at_witness(0, Event::Loses(u8::from(at == 1))), out);
+            }
+        }
+        for who in 0..2 {
+            self.mark_former(world, who, out);
         }
         if foreign {
             let next = self.readdressed(world, false);
@@ -30,6 +35,32 @@ impl Explorer {
         }
         if left.inits > 0 && !holds && !foreign {
             self.init(world, out);
+        }
+    }
+
+    /// A primary leaves its configuration with the former witness, so that whoever comes there knows. It decides nothing.
+    fn mark_former(&mut self, world: &World, who: usize, out: &mut Vec<Next>) {
+        let facts = self.facts(world.nodes[who]);
+        let conf = facts.own.conf;
+        let at = 1 - place_of(conf.witness());
+        let leads = facts.seen.as_ref().is_some_and(|seen| is_primary(seen.role));
+        let Some(former) = self.record(world, at).cloned() else { return };
+        if !leads || conf.witness() <= former.conf.witness() || self.witnesses.get(world.witness).foreign {
+            return;
+        }
+        let mark = WitnessRecord { conf, part: None, writer: conf.primary(), ..former };
+        let record = self.records.intern(Some(mark)).0;
+        let mut marked = *world;
+        self.replace_record(&mut marked, at, Some(record));
+        self.coverage.mark("former witness marked");
+        self.arrive(world, marked, Step::at_witness(who, Event::Marks), out);
+        if world.left.late > 0 {
+            let left = Bounds { late: world.left.late - 1, ..world.left };
+            let mut witness = self.witnesses.get(world.witness).clone();
+            witness.pending.push(Pending { from: u8::from(who == 1), at, record, waiting: false });
+            normalize(&mut witness);
+            let later = World { left, witness: self.witnesses.intern(witness).0, ..*world };
+            self.arrive(world, later, Step::at_witness(who, Event::MarksLate), out);
         }
     }
 
@@ -51,12 +82,12 @@ impl Explorer {
         let record = self.records.intern(Some(record)).0;
         let left = Bounds { inits: world.left.inits - 1, ..world.left };
         let mut made = World { left, ..*world };
-        self.replace_record(&mut made, Some(record));
+        self.replace_record(&mut made, 0, Some(record));
         self.arrive(world, made, Step::at_witness(0, Event::Init), out);
         if left.late > 0 {
             let left = Bounds { late: left.late - 1, ..left };
             let mut witness = self.witnesses.get(world.witness).clone();
-            witness.pending.push(Pending { from: 0, record, waiting: false });
+            witness.pending.push(Pending { from: 0, at: 0, record, waiting: false });
             normalize(&mut witness);
             let later = World { left, witness: self.witnesses.intern(witness).0, ..*world };
             self.arrive(world, later, Step::at_witness(0, Event::InitLate), out);
@@ -80,7 +111,7 @@ impl Explorer {
         if left.damages == 0 || self.witnesses.get(world.witness).foreign {
             return;
         }
-        let Some(record) = self.record(world).cloned() else { return };
+        let Some(record) = self.record(world, self.asked_by(world, who)).cloned() else { return };
         let node = self.nodes.get(world.nodes[who]).clone();
         let history = self.histories.get(world.history);
         let known = history.newest.epoch().max(node.own.max_epoch);
@@ -108,8 +139,9 @@ impl Explorer {
         if self.nodes.get(world.nodes[who]).hurt.is_none() {
             return self.happen_as(world, world, Stimulus::Restart, step, out);
         }
-        let record = self.shown(world);
-        let told = self.record(world).is_some_and(|record| self.facts(world.nodes[who]).is_damaged(record));
+        let record = self.shown(world, who);
+        let held = self.record(world, self.asked_by(world, who));
+        let told = held.is_some_and(|record| self.facts(world.nodes[who]).is_damaged(record));
         if !told || self.witnesses.get(world.witness).foreign {
             return; // nothing is proved about a disk of which nobody can tell
         }

@@ -42,6 +42,17 @@ pub enum Answer {
     Written(WitnessWrite),
 }
 
+/// A request to a witness.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Asked {
+    /// To be quoted in the answer.
+    pub ticket: u64,
+    /// Whether it is a write.
+    pub writing: bool,
+    /// Which register is asked.
+    pub at: usize,
+}
+
 /// One appliance with its disk.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Node {
@@ -59,8 +70,8 @@ pub struct Node {
     pub copy: Option<Vec<Entry>>,
     /// What the state machine's checkpoint holds.
     pub checkpoint: Lsn,
-    /// Ticket of the request under way, and whether it is a write.
-    pub asked: Option<(u64, bool)>,
+    /// The request to a witness under way.
+    pub asked: Option<Asked>,
     /// Its answer, if it is on its way.
     pub answer: Option<Answer>,
     /// Its disk has lost entries that it had called durable.
@@ -122,8 +133,8 @@ pub enum Stimulus {
     Written(bool),
     /// A conditional write was applied and its answer is on its way (or: it can never be any more).
     AnswerSent(bool),
-    /// The witness's record has changed: one that was read is no longer current.
-    RecordMoved,
+    /// This register's record has changed: one that was read is no longer current.
+    RecordMoved(u8),
 }
 
 impl Node {

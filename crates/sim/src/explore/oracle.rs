@@ -12,6 +12,10 @@ use duet_protocol::{
 use super::node::{Hurt, Node, is_primary};
 use super::pool::quick_hash;
 use super::start::DISKS;
+use super::world::{REGISTERS, place_of};
+
+/// What the registers hold.
+pub type Records<'a> = [Option<&'a WitnessRecord>; REGISTERS];
 
 /// What was promised to clients so far.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -82,9 +86,13 @@ impl Facts {
         &self.index
     }
 
-    /// Whether it may ask the witness, which holds this record, to be primary alone.
-    pub fn entitled(&self, record: &WitnessRecord) -> bool {
-        Entitlement::judge(&self.own, &self.index, record).may()
+    /// Whether it may ask the witness to be primary alone: the one it asks, or the one it counts on until an agreement on
+    /// another is known to be in force.
+    pub fn entitled(&self, records: Records) -> bool {
+        [self.own.witness(), self.own.conf.witness()].into_iter().any(|witness| {
+            let judge = |record| Entitlement::judge(&self.own, &self.index, witness, record).may();
+            records[place_of(witness)].is_some_and(judge)
+        })
     }
 
     /// Whether it may begin with neither witness nor peer.
@@ -107,7 +115,7 @@ fn place(lsn: Lsn) -> usize {
 
 impl History {
     /// Adds what an appliance has acknowledged, and what the three hold of configurations.
-    pub fn extended(&self, facts: [&Facts; 2], record: Option<&WitnessRecord>) -> Result<Self, String> {
+    pub fn extended(&self, facts: [&Facts; 2], records: Records) -> Result<Self, String> {
         let mut next = self.clone();
         for it in facts {
             let Some(primary) = it.primary() else { continue };
@@ -119,12 +127,13 @@ impl History {
             next.acknowledged.extend_from_slice(&committed[common..]);
         }
         let held = facts.map(|it| [Some(it.own.conf), it.own.tent]);
-        let at_witness = record.map(|record| record.conf);
-        for conf in held.iter().flatten().flatten().chain(at_witness.iter()) {
+        let at_witnesses = records.map(|record| record.map(|record| record.conf));
+        for conf in held.iter().flatten().flatten().chain(at_witnesses.iter().flatten()) {
+            let its_witness = at_witnesses[place_of(conf.witness())];
             let copies = held.iter().filter(|confs| confs.contains(&Some(*conf))).count()
-                + usize::from(at_witness == Some(*conf));
+                + usize::from(its_witness == Some(*conf));
             // A witness that has lost its record was one of the two: what an appliance knows to be in force has to do.
-            let known = record.is_none() && facts.iter().any(|it| it.own.conf == *conf);
+            let known = its_witness.is_none() && facts.iter().any(|it| it.own.conf == *conf);
             if (copies >= 2 || known) && conf.epoch() > next.newest.epoch() {
                 next.newest = *conf;
             }
@@ -217,13 +226,13 @@ pub fn check_both(a: &Facts, b: &Facts) -> Result<(), String> {
     Ok(())
 }
 
-/// What must hold of an appliance, its peer and the witness's record.
-pub fn check_alone(x: &Facts, peer: &Facts, record: &WitnessRecord) -> Result<(), String> {
+/// What must hold of an appliance, its peer and the witnesses' records.
+pub fn check_alone(x: &Facts, peer: &Facts, records: Records) -> Result<(), String> {
     let alone = x.primary().is_some_and(|primary| primary.effective_solo && primary.pending.is_none());
     if !alone {
         return Ok(());
     }
-    if peer.entitled(record) {
+    if peer.entitled(records) {
         return Err(format!("G4: {} serves alone and {} may ask the witness", x.appliance, peer.appliance));
     }
     if peer.may_begin_alone() {
@@ -279,16 +288,23 @@ pub fn confs_of(message: &Message) -> Vec<Mark> {
     }
 }
 
-/// P9 and section 16: a write to the witness is a TAKE, a PART, a SYNC or a NOTE, and nothing else.
-pub fn check_write(writer: &Facts, read: &WitnessRecord, next: &WitnessRecord) -> Result<(), String> {
+/// P9, P12 and section 16: a write to the witness is a TAKE, a PART, a SYNC or a NOTE, and nothing else.
+pub fn check_write(
+    writer: &Facts,
+    at: usize,
+    read: &WitnessRecord,
+    next: &WitnessRecord,
+) -> Result<(), String> {
     let own = &writer.own;
     let me = writer.appliance;
+    let here = place_of(next.conf.witness()) == at;
     let position = writer.log.last().copied().unwrap_or_default();
     let take = next.conf.epoch() > read.conf.epoch()
         && next.conf.epoch() == own.max_epoch
-        && next.conf == Conf::solo(next.conf.epoch(), me, own.disk)
+        && here
+        && next.conf == Conf::solo(next.conf.epoch(), me, own.disk).at(next.conf.witness())
         && next.part.is_none();
-    let current = next.conf == own.conf && next.conf.epoch() >= read.conf.epoch();
+    let current = here && next.conf == own.conf && next.conf.epoch() >= read.conf.epoch();
     let part = current && next.conf.is_solo() && own.has_parted() && next.part == Some(position);
     let sync = current && next.part.is_none() && next.conf.primary() == me && next.conf.epoch() > Epoch::ZERO;
     let note = next.conf == read.conf && next.part == read.part;

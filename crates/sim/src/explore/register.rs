@@ -1,7 +1,6 @@
-//! The witness's register: conditional writes that are applied at once, late or never, answered or not.
+//! The witnesses' registers: conditional writes that are applied at once, late or never, answered or not.
 
-use super::explorer::Explorer;
-use super::explorer::Next;
+use super::explorer::{Cas, Explorer, Next};
 use super::node::{CURRENT, Stimulus};
 use super::oracle;
 use super::tamper::Tamper;
@@ -17,8 +16,8 @@ impl Explorer {
         world.witness = self.witnesses.intern(witness).0;
     }
 
-    /// The witness's record is another one now: conditional writes that expected the old one can never be applied.
-    pub(super) fn replace_record(&mut self, world: &mut World, record: Option<u32>) {
+    /// A register's record is another one now: conditional writes that expected the old one can never be applied.
+    pub(super) fn replace_record(&mut self, world: &mut World, at: usize, record: Option<u32>) {
         let record = match record {
             Some(record) => {
                 let Some(mut value) = self.records.get(record).clone() else { return };
@@ -29,9 +28,9 @@ impl Explorer {
         };
         let record = self.records.intern(record).0;
         let mut witness = self.witnesses.get(world.witness).clone();
-        witness.record = record;
+        witness.records[at] = record;
         if self.tamper != Some(Tamper::UnconditionalWrite) {
-            for pending in std::mem::take(&mut witness.pending) {
+            for pending in witness.pending.extract_if(.., |pending| pending.at == at) {
                 if pending.waiting {
                     let who = usize::from(pending.from);
                     world.nodes[who] = self.only(world.nodes[who], Stimulus::AnswerSent(false));
@@ -40,7 +39,8 @@ impl Explorer {
         }
         world.witness = self.witnesses.intern(witness).0;
         for who in 0..2 {
-            world.nodes[who] = self.only(world.nodes[who], Stimulus::RecordMoved);
+            let moved = Stimulus::RecordMoved(u8::from(at == 1));
+            world.nodes[who] = self.only(world.nodes[who], moved);
         }
     }
 
@@ -48,25 +48,24 @@ impl Explorer {
         &mut self,
         from: &World,
         world: &World,
-        expected: u64,
-        record: u32,
+        Cas { at, expected, record }: Cas,
         step: Step,
         out: &mut Vec<Next>,
     ) {
         let who = step.who;
-        if self.witnesses.get(world.witness).foreign {
+        if self.witnesses.get(world.witness).foreign && at == 0 {
             self.happen_as(from, world, Stimulus::Silence, Step { fate: Some(Fate::Lost), ..step }, out);
             let step = Step { fate: Some(Fate::Refused), ..step };
             return self.happen_as(from, world, Stimulus::Written(false), step, out);
         }
-        let held = self.record(world).cloned();
+        let held = self.record(world, at).cloned();
         let Some(next) = self.records.get(record).clone() else { return };
         let fits = match &held {
             Some(held) => expected == held.revision,
             None => expected == 0,
         } || self.tamper == Some(Tamper::UnconditionalWrite);
         if let Some(held) = held.filter(|_| fits && self.tamper.is_none())
-            && let Err(violation) = oracle::check_write(self.facts(world.nodes[who]), &held, &next)
+            && let Err(violation) = oracle::check_write(self.facts(world.nodes[who]), at, &held, &next)
         {
             let violation = self.violations.intern(violation).0;
             out.push((*world, step, Err(violation)));
@@ -78,7 +77,7 @@ impl Explorer {
             return self.happen_as(from, world, Stimulus::Written(false), step, out);
         }
         let mut applied = *world;
-        self.apply(&mut applied, record);
+        self.apply(&mut applied, at, record);
         self.happen_as(
             from,
             &applied,
@@ -93,15 +92,15 @@ impl Explorer {
             let mut later = *world;
             later.left.late -= 1;
             let mut witness = self.witnesses.get(later.witness).clone();
-            witness.pending.push(Pending { from: u8::from(who == 1), record, waiting: true });
+            witness.pending.push(Pending { from: u8::from(who == 1), at, record, waiting: true });
             normalize(&mut witness);
             later.witness = self.witnesses.intern(witness).0;
             self.arrive(from, later, Step { fate: Some(Fate::Late), ..step }, out);
         }
     }
 
-    pub(super) fn apply(&mut self, world: &mut World, record: u32) {
-        let old_part = self.record(world).and_then(|old| old.part);
+    pub(super) fn apply(&mut self, world: &mut World, at: usize, record: u32) {
+        let old_part = self.record(world, at).and_then(|old| old.part);
         let mut record = record;
         if self.tamper == Some(Tamper::PartKept)
             && let Some(mut value) = self.records.get(record).clone()
@@ -110,7 +109,7 @@ impl Explorer {
             value.part = old_part;
             record = self.records.intern(Some(value)).0;
         }
-        self.replace_record(world, Some(record));
+        self.replace_record(world, at, Some(record));
     }
 
     pub(super) fn apply_late(&mut self, world: &World, place: usize, out: &mut Vec<Next>) {
@@ -119,7 +118,7 @@ impl Explorer {
         let who = usize::from(pending.from);
         let mut next = *world;
         next.witness = self.witnesses.intern(witness).0;
-        self.apply(&mut next, pending.record);
+        self.apply(&mut next, pending.at, pending.record);
         if pending.waiting && self.facts(next.nodes[who]).seen.as_ref().is_some_and(|seen| seen.asking) {
             next.nodes[who] = self.only(next.nodes[who], Stimulus::AnswerSent(true));
         }
@@ -130,6 +129,6 @@ impl Explorer {
 
 /// In order, each once.
 pub fn normalize(witness: &mut Witness) {
-    witness.pending.sort_by_key(|pending| (pending.from, pending.record, pending.waiting));
+    witness.pending.sort_by_key(|pending| (pending.from, pending.at, pending.record, pending.waiting));
     witness.pending.dedup();
 }

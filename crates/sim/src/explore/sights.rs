@@ -129,7 +129,12 @@ impl Drive<'_> {
                         cover.mark("TAKE asked by equality");
                     }
                 } else if before.role == RoleName::Starting && !adopted {
-                    cover.mark("TAKE refused: not entitled");
+                    let moving = old.is_moving() && own.is_moving();
+                    cover.mark(if moving {
+                        "TAKE refused: two witnesses"
+                    } else {
+                        "TAKE refused: not entitled"
+                    });
                 }
                 if own.parted != old.parted {
                     cover.mark("PART written");
@@ -162,6 +167,7 @@ impl Drive<'_> {
 
 fn stored_name(base: Conf, conf: Conf, position: bool) -> &'static str {
     match (conf.is_pair(), base.is_pair(), base.primary() == conf.primary()) {
+        _ if conf.witness() != base.witness() => "Move stored by the responder",
         (true, ..) if position => "ColdPair stored by the responder",
         (true, ..) => "Rejoin stored by the responder",
         (false, true, true) => "Leave stored by the responder",
@@ -174,6 +180,7 @@ const fn in_force_name(agreement: Agreement) -> &'static str {
     match agreement {
         Agreement::Leave => "Leave in force",
         Agreement::Rejoin => "Rejoin in force",
+        Agreement::Move(_) => "Move in force",
         Agreement::Handover => "Handover in force",
         Agreement::ColdSolo => "ColdSolo in force",
         Agreement::ColdPair => "ColdPair in force",

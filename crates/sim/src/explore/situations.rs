@@ -9,14 +9,14 @@ use super::drive::Surroundings;
 use super::explorer::Explorer;
 use super::pool::Pool;
 use super::search::{Found, Search};
-use super::world::{NONE, World};
+use super::world::{NONE, REGISTERS, World, place_of};
 
 /// The situations met, each with the first state it was met in.
 #[derive(Default)]
 pub struct Situations {
     /// Whether they are collected.
     pub wanted: bool,
-    met: Pool<[u32; 3]>,
+    met: Pool<[u32; 4]>,
     first: Vec<u32>,
 }
 
@@ -26,8 +26,8 @@ impl Situations {
         if !self.wanted {
             return;
         }
-        let record = explorer.witnesses.get(world.witness).record;
-        if self.met.intern([world.nodes[0], world.nodes[1], record]).1 {
+        let [first, second] = explorer.witnesses.get(world.witness).records;
+        if self.met.intern([world.nodes[0], world.nodes[1], first, second]).1 {
             self.first.push(state);
         }
     }
@@ -51,21 +51,21 @@ impl Search {
     /// From so many of the situations met, evenly spread.
     pub fn ways_out(&mut self, most: usize) -> WaysOut {
         let mut result = WaysOut { situations: self.situations.met.len(), ..WaysOut::default() };
-        let mut known: Pool<[u32; 3]> = Pool::default();
+        let mut known: Pool<[u32; 4]> = Pool::default();
         for number in (0..result.situations).step_by(result.situations.div_ceil(most.max(1)).max(1)) {
             let number = u32::try_from(number).unwrap_or(u32::MAX);
-            let [a, b, record] = *self.situations.met.get(number);
+            let [a, b, first, second] = *self.situations.met.get(number);
             for company in Company::EVERY {
                 let key = match company {
-                    Company::All => [a, b, record],
-                    Company::NoWitness => [a, b, NONE],
-                    Company::WithWitness(who) => [[a, b][who], NONE, record],
-                    Company::Alone(who) => [[a, b][who], NONE, NONE],
+                    Company::All => [a, b, first, second],
+                    Company::NoWitness => [a, b, NONE, NONE],
+                    Company::WithWitness(who) => [[a, b][who], NONE, first, second],
+                    Company::Alone(who) => [[a, b][who], NONE, NONE, NONE],
                 };
                 if !known.intern(key).1 {
                     continue;
                 }
-                let Some(outcome) = self.explorer.way_out(company, [a, b], record) else { continue };
+                let Some(outcome) = self.explorer.way_out(company, [a, b], [first, second]) else { continue };
                 result.expected += 1;
                 let complaint = match outcome {
                     Ok(true) => continue,
@@ -85,8 +85,13 @@ impl Search {
 
 impl Explorer {
     /// Whether it comes to serve; none where nobody has to.
-    fn way_out(&mut self, company: Company, nodes: [u32; 2], record: u32) -> Option<Result<bool, String>> {
-        if !self.has_to_serve(company, nodes, record) {
+    fn way_out(
+        &mut self,
+        company: Company,
+        nodes: [u32; 2],
+        records: [u32; REGISTERS],
+    ) -> Option<Result<bool, String>> {
+        if !self.has_to_serve(company, nodes, records) {
             return None;
         }
         let around = Surroundings {
@@ -99,16 +104,16 @@ impl Explorer {
             tamper: self.tamper,
         };
         let [a, b] = nodes.map(|node| self.nodes.get(node).clone());
-        let record = self.records.get(record).clone();
-        Some(Calm::new(company, [a, b], record, &around, &mut self.coverage).comes_to_serve())
+        let records = records.map(|record| self.records.get(record).clone());
+        Some(Calm::new(company, [a, b], records, &around, &mut self.coverage).comes_to_serve())
     }
 
     /// Who holds everything, and can prove it to those who are there, has to serve.
-    fn has_to_serve(&self, company: Company, nodes: [u32; 2], record: u32) -> bool {
-        let record = self.records.get(record).as_ref();
+    fn has_to_serve(&self, company: Company, nodes: [u32; 2], records: [u32; REGISTERS]) -> bool {
+        let records = records.map(|record| self.records.get(record).as_ref());
         let facts = nodes.map(|node| self.facts(node));
-        let by_witness = |who: usize| match record {
-            Some(record) => facts[who].entitled(record) && !facts[who].is_damaged(record),
+        let by_witness = |who: usize| match records[place_of(facts[who].own.witness())] {
+            Some(record) => facts[who].entitled(records) && !facts[who].is_damaged(record),
             None => facts[who].may_begin_alone(),
         };
         let sound = facts.iter().all(|it| it.original && it.hurt.is_none());

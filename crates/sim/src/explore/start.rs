@@ -8,7 +8,7 @@ use duet_protocol::{
 use super::explorer::Explorer;
 use super::node::{CURRENT, Node, Stimulus};
 use super::oracle::History;
-use super::world::{Bounds, Fate, MOST_MESSAGES, NONE, Start, Witness, World};
+use super::world::{Bounds, Fate, MOST_MESSAGES, NONE, REGISTERS, Start, Witness, World};
 
 /// The disk of each appliance.
 pub const DISKS: PerAppliance<DiskId> = PerAppliance { a: DiskId(0xA), b: DiskId(0xB) };
@@ -52,7 +52,10 @@ impl Explorer {
             self.intern(Node::down(own, Vec::<Entry>::new(), Lsn::ZERO))
         });
         let record = self.records.intern((start != Start::Empty).then_some(record)).0;
-        let witness = self.witnesses.intern(Witness { record, pending: Vec::new(), foreign: false }).0;
+        // Before another witness is proposed, an old record of the pair is put there.
+        let other = if self.bounds.moves > 0 { record } else { self.records.intern(None).0 };
+        let records: [u32; REGISTERS] = [record, other];
+        let witness = self.witnesses.intern(Witness { records, pending: Vec::new(), foreign: false }).0;
         let newest = if start == Start::Down { conf } else { Conf::NONE };
         let history = self.histories.intern(History { acknowledged: Vec::new(), newest }).0;
         World { nodes, witness, history, net: [[NONE; MOST_MESSAGES]; 2], left: self.bounds }
@@ -61,7 +64,7 @@ impl Explorer {
     /// From the first start on, nothing failing on the way.
     fn begun(&mut self, start: Start) -> World {
         let mut world = self.start(Start::First);
-        let record = self.witnesses.get(world.witness).record;
+        let [record, _] = self.witnesses.get(world.witness).records;
         let (a, b) = (0, 1);
         world = self.go(&world, a, Stimulus::Restart);
         world = self.go(&world, b, Stimulus::Restart);

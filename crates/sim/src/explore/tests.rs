@@ -45,7 +45,7 @@ fn conflict_below_the_base(search: &mut Search) {
     let (a, b) = (0, 1);
     let mut world = explorer.start(Start::Pair);
     let take = |explorer: &mut Explorer, world: &World| {
-        let record = explorer.witnesses.get(world.witness).record;
+        let [record, _] = explorer.witnesses.get(world.witness).records;
         explorer.go(world, b, Stimulus::Attempt(Action::Take, record))
     };
     world = explorer.go(&world, a, Stimulus::Write(0));
@@ -85,6 +85,7 @@ fn random_walks_reach_every_rule_and_are_safe() {
         inits: 0,
         damages: 0,
         blanks: 0,
+        moves: 2,
         checkpoints: true,
         trims: true,
         messages: 2,

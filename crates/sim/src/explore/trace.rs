@@ -52,7 +52,7 @@ pub fn step(explorer: &Explorer, step: &Step) -> String {
             Stimulus::Silence => format!("{who} hears nothing from the witness in time"),
             Stimulus::Written(swapped) => format!("{who} hears that its write was applied: {swapped}"),
             Stimulus::AnswerSent(swapped) => format!("the witness answers {who}: {swapped}"),
-            Stimulus::RecordMoved => "the record has changed".into(),
+            Stimulus::RecordMoved(at) => format!("the record of register {at} has changed"),
         },
     };
     match step.fate {
@@ -74,7 +74,9 @@ fn event_text(explorer: &Explorer, who: &str, event: Event) -> String {
         Event::Applies(record) => {
             format!("the witness applies {who}'s late write: {}", record_text(explorer, record))
         }
-        Event::Loses => "the witness loses its record".into(),
+        Event::Loses(at) => format!("register {at} loses its record"),
+        Event::Marks => format!("{who} leaves its configuration with the former witness"),
+        Event::MarksLate => format!("{who}: the mark for the former witness is on its way"),
         Event::Foreign => "the witness's address leads to another pair's record".into(),
         Event::Back => "the witness's address is right again".into(),
         Event::Init => format!("init on {who} makes the first record"),
@@ -87,7 +89,11 @@ fn conf_text(conf: &Conf) -> String {
         return "0".into();
     }
     let members = if conf.is_pair() { "AB".to_string() } else { conf.primary().to_string() };
-    format!("{}:{}{{{members}}}", conf.epoch(), conf.primary())
+    let witness = match conf.witness().0 {
+        0 => String::new(),
+        number => format!("w{number}"),
+    };
+    format!("{}:{}{{{members}}}{witness}", conf.epoch(), conf.primary())
 }
 
 fn message_text(message: &Message) -> String {
@@ -195,11 +201,13 @@ pub fn state(explorer: &Explorer, world: &World) -> String {
         text.push_str("] ");
     }
     let witness = explorer.witnesses.get(world.witness);
-    let _ = write!(text, "W[{}", record_text(explorer, witness.record));
-    for pending in &witness.pending {
-        let _ = write!(text, "; late: {}", record_text(explorer, pending.record));
+    for (at, &record) in witness.records.iter().enumerate() {
+        let _ = write!(text, "W{at}[{}", record_text(explorer, record));
+        for pending in witness.pending.iter().filter(|pending| pending.at == at) {
+            let _ = write!(text, "; late: {}", record_text(explorer, pending.record));
+        }
+        text.push(']');
     }
-    text.push(']');
     for (to, name) in NAMES.iter().enumerate() {
         for message in Explorer::inbox(world, to) {
             let _ = write!(text, " ->{name} {}", message_text(explorer.messages.get(message)));

@@ -1,5 +1,7 @@
 //! One state of everything: two appliances, the witness, the network, what was promised, and how much may still go wrong.
 
+use duet_protocol::WitnessId;
+
 use super::node::Stimulus;
 
 /// Messages kept in flight per direction, at most.
@@ -38,6 +40,8 @@ pub struct Bounds {
     pub damages: u8,
     /// Disks replaced by blank ones while their appliance is down.
     pub blanks: u8,
+    /// Proposals of another witness. The third witness is the first one's register again, with whatever is left there.
+    pub moves: u8,
     /// A crash may leave an old checkpoint, too.
     pub checkpoints: bool,
     /// Checkpoints are written and the log below them is trimmed, so that a whole copy may be needed.
@@ -63,6 +67,7 @@ impl Default for Bounds {
             inits: 0,
             damages: 0,
             blanks: 0,
+            moves: 0,
             checkpoints: false,
             trims: false,
             messages: 1,
@@ -87,6 +92,7 @@ impl Bounds {
         inits: 0,
         damages: 0,
         blanks: 0,
+        moves: 0,
         checkpoints: false,
         trims: false,
         messages: 1,
@@ -140,6 +146,7 @@ impl Left {
             left.inits,
             left.damages,
             left.blanks,
+            left.moves,
         ];
         assert!(counts.iter().all(|&count| count <= Self::MOST), "a count above {}", Self::MOST);
         Self(counts.iter().rev().fold(0, |word, &count| word << Self::BITS | u64::from(count)))
@@ -183,14 +190,22 @@ pub struct World {
     pub left: Bounds,
 }
 
-/// The witness's register.
+/// How many registers there are.
+pub const REGISTERS: usize = 2;
+
+/// The register of a witness.
+pub const fn place_of(witness: WitnessId) -> usize {
+    witness.0 as usize % REGISTERS
+}
+
+/// The witnesses' registers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Witness {
-    /// The record, of the revision the explorer counts as current.
-    pub record: u32,
+    /// Each register's record, of the revision the explorer counts as current.
+    pub records: [u32; REGISTERS],
     /// Conditional writes that may still be applied.
     pub pending: Vec<Pending>,
-    /// Who asks finds another pair's record; this one is where nobody looks.
+    /// Who asks the first register finds another pair's record; this one is where nobody looks.
     pub foreign: bool,
 }
 
@@ -199,6 +214,8 @@ pub struct Witness {
 pub struct Pending {
     /// Whose.
     pub from: u8,
+    /// In which register.
+    pub at: usize,
     /// What is written.
     pub record: u32,
     /// It is still waited for.
@@ -240,8 +257,12 @@ pub struct Step {
 pub enum Event {
     /// A late conditional write is applied.
     Applies(u32),
-    /// It loses its record.
-    Loses,
+    /// This register loses its record.
+    Loses(u8),
+    /// The present configuration is written to the register of a former witness, as a mark.
+    Marks,
+    /// The mark is on its way.
+    MarksLate,
     /// From now on another pair's record is found there.
     Foreign,
     /// This pair's record is found there again.

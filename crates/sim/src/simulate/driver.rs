@@ -130,10 +130,12 @@ impl World {
                     process.copy = None;
                 }
             }
-            Effect::ReadWitness { ticket } => self.ask_witness(id, ticket, Ask::Read),
-            Effect::CreateRecord { ticket, record } => self.ask_witness(id, ticket, Ask::Create(record)),
-            Effect::CompareAndSet { ticket, expected, record } => {
-                self.ask_witness(id, ticket, Ask::Swap { expected, record });
+            Effect::ReadWitness { ticket, witness } => self.ask_witness(id, ticket, witness, Ask::Read),
+            Effect::CreateRecord { ticket, witness, record } => {
+                self.ask_witness(id, ticket, witness, Ask::Create(record));
+            }
+            Effect::CompareAndSet { ticket, witness, expected, record } => {
+                self.ask_witness(id, ticket, witness, Ask::Swap { expected, record });
             }
             Effect::Apply { upto } => self.begin_apply(id, upto),
             Effect::Accepted { first, count } => self.on_accepted(id, first, count),

@@ -1,13 +1,13 @@
 //! The queue of events in simulated time, and what happens at each.
 
-use duet_protocol::{ApplianceId, Input, Lsn};
+use duet_protocol::{ApplianceId, Input, Lsn, WitnessId, WitnessRecord};
 
 use super::clock::Time;
 use super::hub::WatcherId;
 use super::link::Packet;
 use super::machine::OperationId;
 use super::schedule::Step;
-use super::witness::{Answer, Request, Version};
+use super::witness::{Answered, Request, Version};
 use super::world::World;
 
 /// Something that will happen.
@@ -30,9 +30,11 @@ pub(crate) enum Event {
     Cut { from: ApplianceId },
     Uncut { from: ApplianceId },
     WitnessArrival(Box<Request>),
-    WitnessAnswer { to: ApplianceId, life: u64, ticket: u64, answer: Box<(Answer, Option<(u64, Version)>)> },
+    WitnessAnswer { to: ApplianceId, life: u64, ticket: u64, answered: Box<Answered> },
     WitnessBack { id: Option<ApplianceId> },
     WitnessQuick,
+    MarkFormer { id: ApplianceId, life: u64, moved_to: WitnessId },
+    MarkArrives { at: usize, version: Version, record: Box<WitnessRecord> },
     DiskQuick { id: ApplianceId },
     DiskBack { id: ApplianceId },
     DiskFreed { id: ApplianceId },
@@ -124,10 +126,12 @@ impl World {
             }
             Event::Uncut { from } => self.uncut(from),
             Event::WitnessArrival(request) => self.on_witness_arrival(&request),
-            Event::WitnessAnswer { to, life, ticket, answer } => {
-                self.on_witness_answer(to, life, ticket, *answer);
+            Event::WitnessAnswer { to, life, ticket, answered } => {
+                self.on_witness_answer(to, life, ticket, *answered);
             }
             Event::WitnessBack { id } => self.witness_back(id),
+            Event::MarkFormer { id, life, moved_to } => self.mark_former(id, life, moved_to),
+            Event::MarkArrives { at, version, record } => self.on_mark(at, version, &record),
             Event::WitnessQuick => self.witness_late = false,
             Event::DiskQuick { id } => self.machines.get_mut(id).slow_disk = None,
             Event::DiskBack { id } => self.on_disk_back(id),

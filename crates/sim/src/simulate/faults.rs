@@ -8,6 +8,7 @@ use super::event::Event;
 use super::options::Fault;
 use super::random::Random;
 use super::schedule::{Scheduled, Step};
+use super::witness::place_of;
 use super::world::World;
 
 impl World {
@@ -102,7 +103,7 @@ impl World {
             }
             Fault::WitnessLate => {
                 self.witness_late = true;
-                self.witness.healthy_since = None;
+                self.witness_mut().healthy_since = None;
                 self.schedule(lasts, Event::WitnessQuick);
                 return true;
             }
@@ -142,6 +143,7 @@ impl World {
             Fault::StateTorn => return self.arm(id, Mishap::TearWrite(Files::State), dice),
             Fault::StateMisdirected => return self.arm(id, Mishap::MisdirectWrite(Files::State), dice),
             Fault::StateFlipped => return self.flip_bit(id, Files::State, dice),
+            Fault::WitnessMoved => return self.move_witness(),
             Fault::WitnessSetBack => return self.set_witness_back_harmlessly(dice),
         }
         runs
@@ -191,15 +193,16 @@ impl World {
     /// The witness's record is lost.
     pub fn wipe_witness(&mut self) -> bool {
         self.note(|| "the witness loses its record".into());
-        self.witness.healthy_since = None;
-        self.witness.record.take().is_some()
+        self.witness_mut().healthy_since = None;
+        self.witness_mut().record.take().is_some()
     }
 
     /// The witness holds again what it held as its record number `index`.
     pub fn set_witness_back(&mut self, index: usize) {
         self.note(|| format!("the witness is set back to its record number {index}"));
-        self.witness.healthy_since = None;
-        self.witness.set_back(self.now, index);
+        let now = self.now;
+        self.witness_mut().healthy_since = None;
+        self.witness_mut().set_back(now, index);
     }
 
     /// As far as docs/protocol.md calls it harmless: both appliances hold the newest configuration, so an older one at the
@@ -217,7 +220,7 @@ impl World {
         if self.record().is_none_or(|record| record.conf != newest) {
             return false;
         }
-        let last = self.witness.history.len() - 1;
+        let last = self.records().len() - 1;
         let back = usize::try_from(dice.spread((1, 50))).unwrap_or(1);
         self.set_witness_back(last.saturating_sub(back));
         true
@@ -228,22 +231,32 @@ impl World {
         self.note(|| {
             format!("the witness cannot be reached by {}", id.map_or("anybody".into(), |id| id.to_string()))
         });
-        self.witness.healthy_since = None;
+        let witness = self.witness_mut();
+        witness.healthy_since = None;
         match id {
-            Some(id) => *self.witness.reachable.get_mut(id) = false,
-            None => self.witness.up = false,
+            Some(id) => *witness.reachable.get_mut(id) = false,
+            None => witness.up = false,
         }
+    }
+
+    /// The register that is not the present witness can be reached by nobody, for as long as nothing is healed.
+    pub fn other_witness_lost(&mut self) {
+        let at = 1 - place_of(self.newest().witness());
+        self.witnesses[at].up = false;
     }
 
     /// It can be reached again.
     pub fn witness_back(&mut self, id: Option<ApplianceId>) {
         self.note(|| "the witness can be reached again".into());
-        match id {
-            Some(id) => *self.witness.reachable.get_mut(id) = true,
-            None => self.witness.up = true,
-        }
-        if ApplianceId::ALL.into_iter().all(|id| self.witness.reached_by(id)) && !self.witness_late {
-            self.witness.healthy_since = Some(self.now);
+        let (now, late) = (self.now, self.witness_late);
+        for witness in &mut self.witnesses {
+            match id {
+                Some(id) => *witness.reachable.get_mut(id) = true,
+                None => witness.up = true,
+            }
+            if ApplianceId::ALL.into_iter().all(|id| witness.reached_by(id)) && !late {
+                witness.healthy_since = Some(now);
+            }
         }
     }
 

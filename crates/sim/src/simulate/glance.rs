@@ -3,7 +3,7 @@
 use duet_protocol::{ApplianceId, Conf, Lsn, Message, OwnState, Position, RoleName, WitnessRecord};
 
 use super::clock::{SECOND, Time};
-use super::witness::{Fate, Request};
+use super::witness::{Fate, Request, Witness, place_of};
 use super::world::World;
 
 impl World {
@@ -27,14 +27,29 @@ impl World {
         self.machines.get(id).position()
     }
 
+    /// The witness of the newest configuration.
+    pub(crate) const fn witness(&self) -> &Witness {
+        &self.witnesses[place_of(self.oracle.newest.witness())]
+    }
+
+    /// The same, to be meddled with.
+    pub(crate) const fn witness_mut(&mut self) -> &mut Witness {
+        &mut self.witnesses[place_of(self.oracle.newest.witness())]
+    }
+
     /// The record at the witness.
-    pub fn record(&self) -> Option<&WitnessRecord> {
-        self.witness.record.as_ref()
+    pub const fn record(&self) -> Option<&WitnessRecord> {
+        self.witness().record.as_ref()
     }
 
     /// Every record the witness ever held, and since when.
     pub fn records(&self) -> &[(Time, WitnessRecord)] {
-        &self.witness.history
+        &self.witness().history
+    }
+
+    /// The record that a former witness was left with, or the next one will find.
+    pub fn other_record(&self) -> Option<&WitnessRecord> {
+        self.witnesses[1 - place_of(self.oracle.newest.witness())].record.as_ref()
     }
 
     /// Whether the appliance answers reads now.

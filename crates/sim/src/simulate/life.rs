@@ -15,6 +15,7 @@ use super::marks::Mark;
 use super::secondary_reads::SecondaryReads;
 use super::state::StateMachine;
 use super::storage::{self, Found, Storage, words};
+use super::witness::REGISTERS;
 use super::world::{CLUSTER, World, draw_drift};
 
 /// Changes of the disk within one piece of work, at most: a process dies after any number of them.
@@ -128,7 +129,7 @@ impl World {
             sending_copy: None,
             tick_at: None,
             promotions: 0,
-            witness_known: None,
+            witness_known: [None; REGISTERS],
             timers: LeaseTimers::default(),
             untold: VecDeque::new(),
             applied_life: life,

@@ -14,7 +14,7 @@ use super::kept::Kept;
 use super::secondary_reads::SecondaryReads;
 use super::state::{Rows, StateMachine};
 use super::storage::Storage;
-use super::witness::Version;
+use super::witness::{REGISTERS, Version};
 
 /// A client's operation.
 pub type OperationId = u64;
@@ -74,8 +74,8 @@ pub struct Process {
     /// When leases run out, while it is primary.
     pub timers: LeaseTimers,
     pub hub: Hub,
-    /// Revision and version of the witness's record as last read or written.
-    pub witness_known: Option<(u64, Version)>,
+    /// Revision and version of each register's record as last read or written.
+    pub witness_known: [Option<(u64, Version)>; REGISTERS],
     /// Applied, and not told to the watches yet.
     pub untold: VecDeque<AppliedBatch>,
     /// Another one with each copy that is installed: within it one entry is applied after the other.

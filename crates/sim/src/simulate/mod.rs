@@ -31,6 +31,7 @@ mod random;
 mod readers;
 mod record;
 mod recorder;
+mod relocation;
 mod run;
 mod schedule;
 mod secondary_reads;

@@ -7,7 +7,7 @@ use duet_protocol::{ApplianceId, LogIndex, Lsn, ReadPermit, RecoveredLog, RoleNa
 use super::changes;
 use super::clock::{MILLI, SECOND};
 use super::marks::Mark;
-use super::witness::{Ask, Request};
+use super::witness::{Ask, Request, place_of};
 use super::world::{Promotion, World};
 
 const fn is_primary(role: RoleName) -> bool {
@@ -99,8 +99,13 @@ impl World {
             let conf = own.conf;
             return self.violate(format!("G4: {id} is alone, and its peer may begin alone by {conf}"));
         }
-        let entitled = self.witness.record.as_ref().is_some_and(|record| {
-            Entitlement::judge(own, &log, record).may() && !entitlement::is_damaged(own, &log, record)
+        // By the one it asks, or by the one it counts on until an agreement on another is known to be in force.
+        let entitled = [own.witness(), own.conf.witness()].into_iter().any(|witness| {
+            let record = self.witnesses[place_of(witness)].record.as_ref();
+            record.is_some_and(|record| {
+                let may = Entitlement::judge(own, &log, witness, record).may();
+                may && !entitlement::is_damaged(own, &log, record)
+            })
         });
         if entitled {
             self.violate(format!("G4: {id} is alone, and its peer is entitled by the witness"));
@@ -113,9 +118,12 @@ impl World {
             let own = &self.machines.get(id).kept.own;
             [Some(own.conf).filter(|conf| !conf.is_none()), own.tent]
         });
-        // A record that was lost was stored all the same.
-        let witness = [self.witness.history.last().map(|(_, record)| record.conf), None];
-        self.oracle.on_stored(&[a, b, witness]);
+        // A record that was lost was stored all the same; one that names another witness is a mark.
+        let witnesses = [0, 1].map(|at| {
+            let last = self.witnesses[at].history.last().map(|(_, record)| record.conf);
+            last.filter(|conf| place_of(conf.witness()) == at)
+        });
+        self.oracle.on_stored(&[a, b, witnesses]);
         let lsn = self.oracle.relied_upon();
         for id in ApplianceId::ALL {
             let kept = &self.machines.get(id).kept;
@@ -133,7 +141,7 @@ impl World {
 
     /// The witness holds another record.
     pub(crate) fn on_record(&mut self, request: &Request) {
-        let Some(record) = self.witness.record.clone() else { return };
+        let Some(record) = self.witnesses[request.at].record.clone() else { return };
         let verdict = self.oracle.on_conf(record.conf);
         self.require(verdict);
         if record.part.is_some() && !record.conf.is_solo() {
@@ -142,7 +150,7 @@ impl World {
         if matches!(request.ask, Ask::Create(_)) {
             self.marks.reach(Mark::Refill);
         }
-        self.mark_record(&record, request.from);
+        self.mark_record(request.at, &record, request.from);
         for id in ApplianceId::ALL {
             self.check_alone(id);
         }
@@ -160,9 +168,8 @@ impl World {
             let parted = record.conf.primary() == id && record.part.is_some_and(|part| known(part.lsn));
             parted || record.left.get(id).is_some_and(|note| known(note.position.lsn))
         };
-        let noted =
-            self.witness.history.iter().rev().take_while(|(at, _)| *at >= since).any(|(_, r)| seen(r))
-                || self.witness.record.as_ref().is_some_and(seen);
+        let noted = self.records().iter().rev().take_while(|(at, _)| *at >= since).any(|(_, r)| seen(r))
+            || self.record().is_some_and(seen);
         if noted || blank {
             return;
         }
@@ -172,9 +179,9 @@ impl World {
             && self.options.save.1 <= 20 * MILLI
             && self.options.fsync.1 <= 20 * MILLI
             && self.options.lossy.is_none();
-        let healthy = self.witness.healthy_since.is_some_and(|healthy| healthy + SECOND < since);
+        let healthy = self.witness().healthy_since.is_some_and(|healthy| healthy + SECOND < since);
         let undisturbed = self.undisturbed_since().is_some_and(|quiet| quiet + 3 * SECOND < since);
-        if quick && healthy && undisturbed && self.witness.record.is_some() {
+        if quick && healthy && undisturbed && self.record().is_some() {
             self.violate(format!("R3: {id} stops at {position}, and the witness was never told"));
         }
     }
@@ -184,7 +191,7 @@ impl World {
             self.marks.reach(Mark::ElectBegan);
         }
         let epoch = after.own.conf.epoch();
-        let by_witness = self.witness.record.as_ref().is_some_and(|record| record.conf.epoch() == epoch);
+        let by_witness = self.record().is_some_and(|record| record.conf.epoch() == epoch);
         if by_witness {
             self.marks.reach(Mark::TakeWon);
         }
@@ -205,6 +212,8 @@ impl World {
         if is_primary(before.role) && is_primary(after.role) && old.conf != new.conf {
             let agreed = before.pending == Some(new.conf);
             let mark = match (new.conf.is_pair(), agreed) {
+                (true, _) if new.conf.witness() != old.conf.witness() => Mark::Moved,
+                (true, _) if old.conf.is_pair() => Mark::Renewed,
                 (true, _) => Mark::Rejoin,
                 (false, true) => Mark::Leave,
                 (false, false) => Mark::PrimaryTook,
@@ -248,6 +257,8 @@ impl World {
             ("went on without", Mark::WaitPeerWentOn),
             ("has agreed that", Mark::WaitAgreed),
             ("It shut down last", Mark::WaitParted),
+            ("agreed to another witness", Mark::WaitMoving),
+            ("set back to an old copy", Mark::WaitSetBack),
             ("Neither the other", Mark::WaitSilent),
             ("holds no record", Mark::WaitAbsent),
             ("have lost writes", Mark::WaitDamaged),
@@ -259,9 +270,9 @@ impl World {
         }
     }
 
-    fn mark_record(&mut self, record: &WitnessRecord, from: ApplianceId) {
-        let count = self.witness.history.len();
-        let Some((_, before)) = count.checked_sub(2).and_then(|index| self.witness.history.get(index)) else {
+    fn mark_record(&mut self, at: usize, record: &WitnessRecord, from: ApplianceId) {
+        let history = &self.witnesses[at].history;
+        let Some((_, before)) = history.len().checked_sub(2).and_then(|index| history.get(index)) else {
             return;
         };
         let before = before.clone();

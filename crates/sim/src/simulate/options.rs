@@ -53,6 +53,7 @@ faults! {
     StateTorn = "state store: torn write that was acknowledged",
     StateMisdirected = "state store: misdirected write",
     StateFlipped = "state store: flipped bit",
+    WitnessMoved = "another witness",
     WitnessSetBack = "witness set back to an old copy while both hold the newest configuration",
 }
 

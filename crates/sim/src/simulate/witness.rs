@@ -1,8 +1,16 @@
-//! The witness: one record behind a compare-and-set, requests that come late or never, and replies that are lost.
+//! The witnesses: each one record behind a compare-and-set, requests that come late or never, and replies that are lost.
 
-use duet_protocol::{ApplianceId, PerAppliance, WitnessRead, WitnessRecord, WitnessWrite};
+use duet_protocol::{ApplianceId, PerAppliance, WitnessId, WitnessRead, WitnessRecord, WitnessWrite};
 
 use super::clock::Time;
+
+/// How many registers there are. A pair that moves often comes back to one it had, with whatever is left there.
+pub(crate) const REGISTERS: usize = 2;
+
+/// The register of a witness.
+pub(crate) const fn place_of(witness: WitnessId) -> usize {
+    witness.0 as usize % REGISTERS
+}
 
 /// What an appliance asks of it.
 #[derive(Clone, Debug)]
@@ -35,6 +43,8 @@ pub struct Request {
     pub ticket: u64,
     /// What it asks.
     pub ask: Ask,
+    /// Which register.
+    pub(crate) at: usize,
     /// Which write's record it wants to replace.
     pub(crate) version: Option<Version>,
     /// Whether the answer will reach the appliance.
@@ -64,6 +74,16 @@ pub enum Answer {
     Written(WitnessWrite),
 }
 
+/// An answer on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Answered {
+    /// Which register's.
+    pub at: usize,
+    pub answer: Answer,
+    /// Revision and version of the record that it tells of.
+    pub known: Option<(u64, Version)>,
+}
+
 /// The witness.
 #[derive(Debug)]
 pub struct Witness {
@@ -83,14 +103,14 @@ pub struct Witness {
 
 impl Witness {
     pub fn new(record: Option<WitnessRecord>) -> Self {
-        let history = record.iter().map(|record| (0, record.clone())).collect();
+        let history: Vec<_> = record.iter().map(|record| (0, record.clone())).collect();
         let reachable = PerAppliance { a: true, b: true };
         Self {
             record,
             up: true,
             reachable,
+            versions: vec![0; history.len()],
             history,
-            versions: vec![0],
             version: 0,
             writes: 0,
             healthy_since: Some(0),
@@ -129,6 +149,24 @@ impl Witness {
     pub fn set_back(&mut self, now: Time, index: usize) {
         let (_, record) = self.history[index].clone();
         self.hold(now, record, self.versions[index]);
+    }
+
+    /// An empty one is given its first record.
+    pub fn seed(&mut self, now: Time, record: WitnessRecord) {
+        assert!(self.record.is_none(), "only an empty one");
+        self.writes += 1;
+        self.hold(now, record, self.writes);
+    }
+
+    /// It holds this record, if what it held is still that of `version`.
+    pub fn hold_if(&mut self, now: Time, version: Version, record: &WitnessRecord) -> bool {
+        let unchanged = self.record.is_some() && version == self.version;
+        matches!(self.answer(now, unchanged, record), Answer::Written(WitnessWrite::Swapped))
+    }
+
+    /// Which write made what it holds.
+    pub const fn version(&self) -> Version {
+        self.version
     }
 
     fn hold(&mut self, now: Time, record: WitnessRecord, version: Version) {

@@ -1,27 +1,28 @@
-//! An appliance's requests to the witness, and what the network makes of them.
+//! An appliance's requests to its witness, and what the network makes of them.
 
-use duet_protocol::{ApplianceId, Input, WitnessRead, WitnessWrite};
+use duet_protocol::{ApplianceId, Input, WitnessId, WitnessRead, WitnessWrite};
 
 use super::clock::{MILLI, SECOND, Time};
 use super::event::Event;
 use super::marks::Mark;
-use super::witness::{Answer, Ask, Fate, Request, Version};
+use super::witness::{Answer, Answered, Ask, Fate, Request, place_of};
 use super::world::World;
 
 /// How late a request to the witness may be carried out.
 const LATE: (Time, Time) = (10 * MILLI, 12 * SECOND);
 
 impl World {
-    pub(crate) fn ask_witness(&mut self, from: ApplianceId, ticket: u64, ask: Ask) {
+    pub(crate) fn ask_witness(&mut self, from: ApplianceId, ticket: u64, witness: WitnessId, ask: Ask) {
+        let at = place_of(witness);
         let Some(life) = self.life_of(from) else { return };
-        self.note(|| format!("{from} asks the witness: {}", describe(&ask)));
-        let known = self.process_of(from, life).and_then(|process| process.witness_known);
+        self.note(|| format!("{from} asks witness {witness}: {}", describe(&ask)));
+        let known = self.process_of(from, life).and_then(|process| process.witness_known[at]);
         let version = match &ask {
             Ask::Swap { expected, .. } => known.filter(|(revision, _)| revision == expected),
             Ask::Read | Ask::Create(_) => None,
         };
         let version = version.map(|(_, version)| version);
-        let mut request = Request { from, life, ticket, ask, version, answered: true };
+        let mut request = Request { from, life, ticket, ask, at, version, answered: true };
         let writes = !matches!(request.ask, Ask::Read);
         let mut fate = self.witness_filter.as_mut().map_or(Fate::Normal, |filter| filter(&request));
         if fate == Fate::Normal && self.witness_late {
@@ -34,7 +35,9 @@ impl World {
         }
         let latency = self.random.within(self.options.witness_latency);
         match fate {
-            _ if !self.witness.reached_by(from) && (fate == Fate::Normal || self.random.chance(500)) => {
+            _ if !self.witnesses[at].reached_by(from)
+                && (fate == Fate::Normal || self.random.chance(500)) =>
+            {
                 return self.witness_unreachable(&request);
             }
             Fate::Normal => return self.schedule(latency, Event::WitnessArrival(Box::new(request))),
@@ -56,8 +59,8 @@ impl World {
     fn witness_unreachable(&mut self, request: &Request) {
         if self.random.chance(500) {
             let (to, life, ticket) = (request.from, request.life, request.ticket);
-            let answer = Box::new((unknown(&request.ask), None));
-            self.schedule(MILLI, Event::WitnessAnswer { to, life, ticket, answer });
+            let answered = Box::new(Answered { at: request.at, answer: unknown(&request.ask), known: None });
+            self.schedule(MILLI, Event::WitnessAnswer { to, life, ticket, answered });
         } else {
             self.witness_times_out(request);
         }
@@ -66,17 +69,18 @@ impl World {
     fn witness_times_out(&mut self, request: &Request) {
         if let Some(deadline) = self.options.witness_deadline {
             let (to, life, ticket) = (request.from, request.life, request.ticket);
-            let answer = Box::new((unknown(&request.ask), None));
-            self.schedule(deadline, Event::WitnessAnswer { to, life, ticket, answer });
+            let answered = Box::new(Answered { at: request.at, answer: unknown(&request.ask), known: None });
+            self.schedule(deadline, Event::WitnessAnswer { to, life, ticket, answered });
         }
     }
 
     pub(crate) fn on_witness_arrival(&mut self, request: &Request) {
-        if !self.witness.up {
+        let at = request.at;
+        if !self.witnesses[at].up {
             return self.witness_times_out(request);
         }
-        let answer = self.witness.carry_out(self.now, request);
-        let known = self.witness.told(&answer);
+        let answer = self.witnesses[at].carry_out(self.now, request);
+        let known = self.witnesses[at].told(&answer);
         let from = request.from;
         if !matches!(answer, Answer::Read(_)) {
             self.note(|| format!("the witness has {} what {from} wrote", outcome(&answer)));
@@ -85,11 +89,11 @@ impl World {
             }
             self.on_record(request);
         }
-        if request.answered && self.witness.reached_by(from) {
+        if request.answered && self.witnesses[at].reached_by(from) {
             let latency = self.random.within(self.options.witness_latency);
             let (to, life, ticket) = (from, request.life, request.ticket);
-            let answer = Box::new((answer, known));
-            self.schedule(latency, Event::WitnessAnswer { to, life, ticket, answer });
+            let answered = Box::new(Answered { at, answer, known });
+            self.schedule(latency, Event::WitnessAnswer { to, life, ticket, answered });
         } else {
             self.witness_times_out(request);
         }
@@ -100,10 +104,10 @@ impl World {
         to: ApplianceId,
         life: u64,
         ticket: u64,
-        (answer, known): (Answer, Option<(u64, Version)>),
+        Answered { at, answer, known }: Answered,
     ) {
         let Some(process) = self.process_of_mut(to, life) else { return };
-        process.witness_known = known.or(process.witness_known);
+        process.witness_known[at] = known.or(process.witness_known[at]);
         self.note(|| format!("{to} hears from the witness: {}", outcome(&answer)));
         match answer {
             Answer::Read(outcome) => {

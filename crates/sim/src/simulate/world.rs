@@ -29,7 +29,7 @@ use super::schedule::Scheduled;
 use super::state::{self, Rows};
 use super::storage;
 use super::watchers::Watcher;
-use super::witness::{Fate, Request, Witness};
+use super::witness::{Fate, REGISTERS, Request, Witness};
 
 /// A test may have messages lost: false means lost.
 pub type MessageFilter = Box<dyn FnMut(ApplianceId, &Message) -> bool>;
@@ -72,7 +72,7 @@ pub struct World {
     pub options: Options,
     pub(crate) machines: PerAppliance<Machine>,
     pub(crate) link: Link,
-    pub(crate) witness: Witness,
+    pub(crate) witnesses: [Witness; REGISTERS],
     pub(crate) witness_late: bool,
     /// What is being handled is the answer to a read of the witness.
     pub(crate) reading: bool,
@@ -174,7 +174,7 @@ impl World {
             schedule_so_far: Vec::new(),
             machines,
             link: Link::default(),
-            witness: Witness::new(Some(record)),
+            witnesses: [Witness::new(Some(record)), Witness::new(None)],
             witness_late: false,
             reading: false,
             oracle: Oracle::new(base, conf, reference),

@@ -97,13 +97,16 @@ fn a_directory_that_is_not_writable_is_said_to_be() {
 }
 
 #[test]
-fn a_newer_format_and_a_damaged_one_are_refused() {
+fn a_newer_format_an_older_and_a_damaged_one_are_refused() {
     let disk = FaultDisk::new();
     drop(DataDir::create(Arc::new(disk.clone()), &path(), &identity()).unwrap());
     let format = path().join(FORMAT_FILE);
-    disk.set_bytes(&format, b"duet data directory, format 2\n");
+    disk.set_bytes(&format, b"duet data directory, format 3\n");
     let error = DataDir::open(Arc::new(disk.clone()), &path()).unwrap_err();
     assert!(error.to_string().contains("run the newer version"), "{error}");
+    disk.set_bytes(&format, b"duet data directory, format 1\n");
+    let error = DataDir::open(Arc::new(disk.clone()), &path()).unwrap_err();
+    assert!(error.to_string().contains("start with a new data directory"), "{error}");
     disk.set_bytes(&format, b"duet data directory, format 0\n");
     let error = DataDir::open(Arc::new(disk.clone()), &path()).unwrap_err();
     assert!(matches!(error, DataDirError::Damaged { .. }));

@@ -103,12 +103,12 @@ fn a_newer_format_is_refused_and_a_missing_state_is_said_to_be_missing() {
     OwnStateFile::create(Arc::new(disk.clone()), &directory(), &state(1)).unwrap();
     let path = path_of(&directory(), 1);
     let mut bytes = disk.bytes(&path);
-    bytes[8..10].copy_from_slice(&2_u16.to_le_bytes());
+    bytes[8..10].copy_from_slice(&(FORMAT + 1).to_le_bytes());
     let crc = checksum(&bytes[..16], &bytes[20..]);
     bytes[16..20].copy_from_slice(&crc.to_le_bytes());
     disk.set_bytes(&path, &bytes);
     let loaded = OwnStateFile::load(Arc::new(disk), &directory());
-    assert!(matches!(loaded, Err(OwnStateError::NewerFormat { format: 2, .. })));
+    assert!(matches!(loaded, Err(OwnStateError::NewerFormat { format: 3, .. })));
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub const QUICK: &[(&str, &[&str])] = &[
     ("explore first and down", PROTOCOL),
     ("explore old appends", PROTOCOL),
     ("explore disks", PROTOCOL),
+    ("explore another witness", PROTOCOL),
 ];
 
 /// The others.
@@ -76,6 +77,10 @@ fn check(name: &str) -> Result<(), String> {
             explore(Bounds { damages: 1, ..bounds }, &[Start::Pair, Start::Solo], 100_000)?;
             explore(Bounds { blanks: 1, foreigns: 1, ..bounds }, &[Start::Pair, Start::Down], 100_000)
         }
+        "explore another witness" => {
+            let bounds = Bounds { crashes: 1, attempts: 1, moves: 1, messages: 1, ..Bounds::NONE };
+            explore(bounds, &[Start::Pair], 200_000)
+        }
         "explore old appends" => explore(Bounds { writes: 2, messages: 2, ..few }, &[Start::Pair], 100_000),
         "explore walks" => {
             let bounds = Bounds { writes: 2, crashes: 2, attempts: 4, messages: 2, ..Bounds::default() };
@@ -96,6 +101,7 @@ fn check(name: &str) -> Result<(), String> {
                 blanks: 1,
                 damages: 1,
                 foreigns: 1,
+                moves: 2,
                 checkpoints: true,
                 trims: true,
                 messages: 2,
