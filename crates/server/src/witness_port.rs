@@ -82,6 +82,17 @@ impl WitnessPort {
     }
 }
 
+impl Request {
+    /// Which register it is for.
+    const fn witness(&self) -> WitnessId {
+        match *self {
+            Self::Read { witness, .. }
+            | Self::Create { witness, .. }
+            | Self::CompareAndSet { witness, .. } => witness,
+        }
+    }
+}
+
 fn unanswered(request: &Request) -> Input {
     match *request {
         Request::Read { ticket, .. } => Input::WitnessRead { ticket, outcome: WitnessRead::Unknown },
@@ -117,6 +128,9 @@ impl Worker {
     }
 
     async fn work(&mut self, request: Request) -> Input {
+        if request.witness() != WitnessId::FIRST {
+            return unanswered(&request);
+        }
         match request {
             Request::Read { ticket, .. } => Input::WitnessRead { ticket, outcome: self.read().await },
             Request::Create { ticket, record, .. } => {

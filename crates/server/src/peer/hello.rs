@@ -9,7 +9,7 @@ use duet_protocol::{ApplianceId, ClusterId, DiskId};
 use super::fields::{Malformed, Reader, Writer};
 
 /// Version of the frames between the appliances. Raised with every change the other side would not understand.
-pub(crate) const VERSION: u16 = 3;
+pub(crate) const VERSION: u16 = 4;
 
 /// Tells a Duet appliance from whatever else may answer on a port.
 const MAGIC: &[u8; 8] = b"DuetPeer";
