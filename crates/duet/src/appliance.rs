@@ -72,6 +72,9 @@ fn config_failure(error: &ConfigError, given: Option<&Settings>) -> Failure {
             "give another --config FILE, or every field as a flag",
         ),
         ConfigError::Value { field, value, allowed, .. } if given.is_some_and(|given| sets(given, field)) => {
+            if *field == "witness_token" {
+                return Failure::usage(format!("{WITNESS_TOKEN}: {allowed}"), CONFIG_HELP);
+            }
             let flag = field.replace('_', "-");
             Failure::usage(format!("--{flag} {value}: {allowed}"), CONFIG_HELP)
         }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, ETAG, HOST, IF_MATCH, IF_NONE_MATCH};
+use http::header::{AUTHORIZATION, CONNECTION, ETAG, HOST, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -107,14 +107,25 @@ impl ServerRegister {
             request.headers_mut().insert(AUTHORIZATION, bearer(&token));
         }
 
-        let mut connection = self.connection().await?;
         let cut = |error: &dyn std::error::Error| self.reason(&format!("broke off the connection: {error}"));
-        let response = connection.sender.send_request(request).await.map_err(|error| cut(&error))?;
+        let mut connection = self.connection().await?;
+        let response = match connection.sender.try_send_request(request).await {
+            Ok(response) => response,
+            // The kept connection had ended, and nothing of the request has left: sending it now is sending it once.
+            Err(mut error) if error.message().is_some() => {
+                let request = error.take_message().ok_or_else(|| cut(error.error()))?;
+                connection = self.connect().await?;
+                connection.sender.send_request(request).await.map_err(|error| cut(&error))?
+            }
+            Err(error) => return Err(cut(error.error())),
+        };
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MAX_RECORD_BYTES).collect().await.map_err(|error| cut(&*error))?;
         self.check(&head.headers, &nonce)?;
-        // Only a connection that has served a whole exchange is used again.
-        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+        // Only a connection that has served a whole exchange is used again, and none that the server is closing.
+        if head.headers.get(CONNECTION).is_none_or(|word| word != "close") {
+            *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+        }
         Ok(Answer { status: head.status, version: version(&head.headers), body: body.to_bytes() })
     }
 
@@ -126,6 +137,11 @@ impl ServerRegister {
         {
             return Ok(connection);
         }
+        self.connect().await
+    }
+
+    /// A new connection.
+    async fn connect(&self) -> Result<Connection, Reason> {
         let stream = TcpStream::connect(&self.address).await.map_err(|error| {
             let hint = match error.kind() {
                 std::io::ErrorKind::ConnectionRefused => ": does a Duet witness run there, on this port?",

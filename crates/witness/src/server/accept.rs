@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connections::Connections;
-use super::limits::{ACCEPT_PAUSE, BACKLOG, CLOSE_GRACE, CONNECTION_BUFFER_BYTES};
+use super::limits::{ACCEPT_PAUSE, BACKLOG, CLOSE_GRACE, CONNECTION_BUFFER_BYTES, FULL_PATIENCE};
 
 /// Listens on an address, with room for a crowd that comes at once.
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -39,10 +39,12 @@ pub(super) async fn accept(
         // Reaps what has ended, and waits for an end when there are too many.
         while tasks.try_join_next().is_some() {}
         if connections.full() {
-            drop(open);
-            (open, closing) = watch::channel(());
-            connections.note_shed();
-            tasks.join_next().await;
+            // In a crowd places come free one after the other, as each connection is closed after its answer.
+            if tokio::time::timeout(FULL_PATIENCE, tasks.join_next()).await.is_err() {
+                drop(open);
+                (open, closing) = watch::channel(());
+                connections.note_shed();
+            }
             continue;
         }
         match listener.accept().await {

@@ -25,6 +25,9 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(3);
 /// The same when many are connected: a slow sender holds a place no longer than this.
 pub(super) const BUSY_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a full server waits for a place before it closes idle connections: some of them may be about to ask.
+pub(super) const FULL_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Connections that wait in the kernel until they are taken: those of a whole region that comes back at once. The system
 /// may allow less (`net.core.somaxconn`); who finds no place tries again after a second.
 pub(super) const BACKLOG: u32 = 16 * 1024;

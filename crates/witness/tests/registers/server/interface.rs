@@ -195,3 +195,25 @@ async fn a_full_server_closes_idle_connections() {
     );
     running.stop().await;
 }
+
+/// More pairs than there are places, all at once: each is served in its turn, and no answer breaks off.
+#[tokio::test]
+async fn a_crowd_is_served_in_turn() {
+    let directory = TempDir::new().unwrap();
+    let config = WitnessServerConfig { max_connections: 8, ..config(directory.path()) };
+    let running = Running::start_with(config).await;
+    let pairs: Vec<_> = (0..200)
+        .map(|number| {
+            let pair = open(&running.address(), &format!("pair-{number}"), PATIENT);
+            tokio::spawn(async move {
+                let version = swapped(pair.create(Bytes::from_static(b"1")).await);
+                assert!(matches!(pair.read().await, ReadOutcome::Record { .. }));
+                swapped(pair.compare_and_set(&version, Bytes::from_static(b"2")).await);
+            })
+        })
+        .collect();
+    for pair in pairs {
+        pair.await.unwrap();
+    }
+    running.stop().await;
+}
