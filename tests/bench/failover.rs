@@ -35,6 +35,17 @@ fn pauses_are_measured_and_nothing_acknowledged_is_lost() {
 }
 
 #[test]
+fn a_disk_that_stands_still_for_a_second_costs_a_second_and_no_role() {
+    let run = bench(&["failover", "--kind=stall,stall-secondary", "--times=1", "--rate=200", "--json"]);
+    let json = run.json();
+    for event in json["events"].as_array().unwrap() {
+        assert_eq!((event["lost"].as_u64(), &event["new_leader"]), (Some(0), &false.into()), "{event:#}");
+        assert_eq!(event["failed"].as_u64(), Some(0), "{event:#}");
+        assert!(event["gap_ms"].as_f64().unwrap() > 900.0, "nothing happened: {event:#}");
+    }
+}
+
+#[test]
 fn without_etcd_it_says_how_to_go_on_without() {
     let run = bench(&["failover", "--etcd", "/no/such/etcd"]);
     assert_eq!(run.code, Some(2));

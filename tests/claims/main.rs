@@ -28,3 +28,4 @@ mod r10_catches_up;
 mod r11_histories_not_bare_lsns;
 mod r12_crash_at_every_step;
 mod r12_hard_failures;
+mod r12_slow_disks;

@@ -135,8 +135,14 @@ fn start_failure(error: &StartError) -> Failure {
 
 /// Runs `duet serve` until a soft shutdown is complete.
 pub async fn serve(args: &ServeArgs) -> Result<Exit, Failure> {
-    let config = config(&args.appliance)?;
+    let config = Config { stall_file: args.stall_file.clone(), ..config(&args.appliance)? };
     logging::start(args.log.log_format)?;
+    if let Some(stall) = &config.stall_file {
+        tracing::warn!(
+            "for measurements only: the disk stands still while there is a file {}",
+            stall.display()
+        );
+    }
     // First of all, so that a signal during the start is a soft shutdown too.
     let mut stops = StopRequests::new()?;
     let server = tokio::select! {

@@ -153,6 +153,9 @@ pub struct ServeArgs {
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
+    /// For `duet bench failover`: the disk stands still while there is a file here
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub stall_file: Option<PathBuf>,
 }
 
 /// How to log.

@@ -34,6 +34,8 @@ pub struct Pair {
     witness_port: u16,
     witness: Option<Running>,
     appliances: PerAppliance<Option<Running>>,
+    /// Their disks can be made to stand still.
+    stalls: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +70,7 @@ impl Pair {
             witness_port: witness,
             witness: None,
             appliances: PerAppliance { a: None, b: None },
+            stalls: false,
         };
         std::fs::create_dir_all(dir).map_err(|error| unusable(dir, &error))?;
         pair.write_configs()?;
@@ -107,6 +110,16 @@ impl Pair {
             reached.witness,
             self.extra
         )
+    }
+
+    /// Lets the disks stand still on demand, from the next starts on: while there is a file at [`Self::stall_file`].
+    pub const fn allow_stalls(&mut self) {
+        self.stalls = true;
+    }
+
+    /// While it is there an appliance's disk stands still, if that was allowed.
+    pub fn stall_file(&self, appliance: ApplianceId) -> PathBuf {
+        self.dir.join(format!("{}.stall", letter(appliance)))
     }
 
     /// Where everything is.
@@ -184,7 +197,11 @@ impl Pair {
     pub fn launch(&mut self, appliance: ApplianceId) -> Result<(), Failure> {
         let config = self.config_path(appliance).display().to_string();
         let log = format!("{}.log", letter(appliance));
-        let program = self.program(&format!("appliance {appliance}"), &log, &["serve", "--config", &config]);
+        let mut program =
+            self.program(&format!("appliance {appliance}"), &log, &["serve", "--config", &config]);
+        if self.stalls {
+            program.args.extend(["--stall-file".into(), self.stall_file(appliance).into()]);
+        }
         *self.appliances.get_mut(appliance) = Some(self.launcher.start(&program)?);
         Ok(())
     }

@@ -32,6 +32,8 @@ pub struct Appliance {
     /// Raised by every truncation and reset of the log; flushes of older ones are void.
     pub(crate) generation: u64,
     pub(crate) flushed: Lsn,
+    /// When the log last grew on disk, or had no need to.
+    pub(crate) grew: Instant,
     pub(crate) committed: Lsn,
     pub(crate) applied: Lsn,
     pub(crate) checkpointed: Lsn,
@@ -152,6 +154,7 @@ impl Appliance {
             own,
             log,
             generation: 0,
+            grew: now,
             committed: applied,
             applied,
             checkpointed: applied,
@@ -201,7 +204,11 @@ impl Appliance {
         let forgive = |heard: Instant| heard.after(late).min(now);
         self.peer.heard = self.peer.heard.map(forgive);
         match &mut self.role {
-            Role::Primary(primary) => primary.acknowledged = forgive(primary.acknowledged),
+            Role::Primary(primary) => {
+                primary.acknowledged = forgive(primary.acknowledged);
+                primary.moved = forgive(primary.moved);
+                self.grew = forgive(self.grew);
+            }
             Role::Follower(Follower { leader: Some(leader), .. }) => leader.heard = forgive(leader.heard),
             _ => {}
         }

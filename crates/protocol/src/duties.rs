@@ -93,7 +93,32 @@ impl Appliance {
         }
     }
 
+    /// Whether the secondary's disk has not taken for long what it was sent.
+    fn secondary_is_stuck(&mut self) -> bool {
+        let Role::Primary(primary) = &self.role else { return false };
+        let stuck = primary.moved.after(limits::STUCK);
+        primary.matched < self.log.last_lsn() && self.due(stuck)
+    }
+
+    /// A primary whose own disk is stuck while the secondary's is not is of no use to anybody, and cannot even hand over: that
+    /// needs its disk. It ends, and the secondary finds it missing.
+    fn gives_up(&mut self, fx: &mut Vec<Effect>) -> bool {
+        let Role::Primary(primary) = &self.role else { return false };
+        let succeeded = self.own.conf.is_pair() && self.peer.connected && primary.matched > self.flushed;
+        let stuck = self.grew.after(limits::STUCK);
+        let may = succeeded && self.due(stuck);
+        if may {
+            fx.push(Effect::GiveUp(
+                "the disk has not finished a write for 3 s, and the secondary has everything",
+            ));
+        }
+        may
+    }
+
     fn duties_of_primary(&mut self, fx: &mut Vec<Effect>) {
+        if self.gives_up(fx) {
+            return;
+        }
         if self.own.conf.is_pair() {
             self.duties_to_secondary(fx);
         } else {
@@ -110,8 +135,10 @@ impl Appliance {
         let damaged = primary.peer_damaged;
         let silent = primary.acknowledged.after(limits::SECONDARY_MISS);
         let cut = self.peer.disconnected_since.filter(|_| !self.peer.connected);
-        let missing =
-            damaged || self.due(silent) || cut.is_some_and(|since| self.due(since.after(limits::LOST)));
+        let missing = damaged
+            || self.due(silent)
+            || cut.is_some_and(|since| self.due(since.after(limits::LOST)))
+            || self.secondary_is_stuck();
         // Without a record there is nothing to take: a damaged secondary that is there is let go by agreement.
         let by_agreement = damaged && self.peer.connected && self.witness.absent.is_some();
         if missing && !by_agreement {
@@ -189,8 +216,11 @@ impl Appliance {
 
     /// Solo: lets the secondary in once it has everything; takes it back when it does not answer.
     pub(crate) fn duty_of_rejoin(&mut self, fx: &mut Vec<Effect>) {
+        let near = self.gap_is_small()
+            && self.peer.connected
+            && !self.peer_is_leaving()
+            && !self.secondary_is_stuck();
         let Role::Primary(primary) = &self.role else { return };
-        let near = self.gap_is_small() && self.peer.connected && !self.peer_is_leaving();
         let closing = primary.closing;
         let behind = primary.matched < self.committed;
         if self.role.pending().is_some() {

@@ -125,6 +125,9 @@ pub enum Effect {
     Explain(String),
     /// The soft shutdown is complete: the process may end.
     Stop,
+    /// This appliance is in the way of its peer: the process is to end at once, so that its connections do, and to be started
+    /// again. Nothing is promised to be lost or kept by it, as by a crash.
+    GiveUp(&'static str),
     /// A numbered invariant is violated: stop at once and serve nothing. A crash beats corruption.
     Halt(&'static str),
 }

@@ -39,6 +39,11 @@ pub const LATE: Duration = Duration::from_millis(20);
 /// enough that a killed secondary costs writers little.
 pub const LOST: Duration = Duration::from_millis(100);
 
+/// A log that does not grow on its disk for so long, though there is something to write, is stuck: its appliance is as good as
+/// missing. Three times the stalls that disks are known for (a cache that is flushed, a snapshot, a bus that is reset): those are
+/// sat out, as a pair that loses its second copy each time would be worth less than the writes of a second.
+pub const STUCK: Duration = Duration::from_secs(3);
+
 /// How often an appliance that is not primary tells a silent or idle peer where it stands.
 pub const FIRM_INTERVAL: Duration = Duration::from_millis(100);
 

@@ -40,6 +40,7 @@ impl Appliance {
             peer_damaged: false,
             closing: None,
             copying: false,
+            moved: self.now,
             promise: limits::PROMISE,
             beat: self.now,
             since: self.now,
@@ -104,7 +105,16 @@ impl Appliance {
             fx.push(Effect::Refused { count });
             return;
         }
-        let first = self.log.last_lsn().next();
+        let last = self.log.last_lsn();
+        let first = last.next();
+        if self.flushed == last {
+            self.grew = self.now;
+        }
+        if let Role::Primary(primary) = &mut self.role
+            && primary.matched == last
+        {
+            primary.moved = self.now;
+        }
         let mut entries = Vec::with_capacity(commands.len());
         for command in commands {
             let entry = Entry::following(&self.log.last(), self.own.conf.epoch(), command);
@@ -125,6 +135,7 @@ impl Appliance {
         }
         assert!(lsn <= self.log.last_lsn(), "nothing is durable that was not appended");
         self.flushed = self.flushed.max(lsn);
+        self.grew = self.now;
         match &self.role {
             Role::Primary(_) => {
                 self.commit(fx);
@@ -211,6 +222,9 @@ impl Appliance {
         }
         self.peer.disk = Some(answer.disk);
         self.peer.firm = None;
+        if answer.matched > primary.matched || answer.matched == last {
+            primary.moved = self.now;
+        }
         primary.matched = primary.matched.max(answer.matched);
         primary.acknowledged = self.now;
         primary.follows = true;

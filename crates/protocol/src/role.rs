@@ -100,6 +100,8 @@ pub(crate) struct Primary {
     pub closing: Option<Instant>,
     /// A whole copy is being sent to the peer.
     pub copying: bool,
+    /// When the secondary's log last grew on its disk, or had no need to.
+    pub moved: Instant,
     /// What it asks the secondary to promise: longer for one that is far away.
     pub promise: Duration,
     /// When the last heartbeat went out.

@@ -51,6 +51,8 @@ pub struct Config {
     pub quota_bytes: Option<u64>,
     /// What clients may do.
     pub limits: ClientLimits,
+    /// For measurements only, and in no file: nothing becomes durable while there is a file here.
+    pub stall_file: Option<PathBuf>,
 }
 
 /// Why a configuration is not used.
@@ -347,6 +349,7 @@ impl Settings {
             auth,
             quota_bytes,
             limits,
+            stall_file: None,
         })
     }
 

@@ -11,7 +11,7 @@ use duet_protocol::{ClusterId, DiskId, OwnState};
 use duet_storage::disk::OpenMode;
 use duet_storage::{
     DataDir, DataDirError, Disk, LogError, OwnStateError, OwnStateFile, Parts, RecoverError, RecoverOptions,
-    StateError,
+    StallingDisk, StateError,
 };
 
 use crate::config::Config;
@@ -84,7 +84,12 @@ pub(crate) struct Place<'a> {
 
 impl<'a> Place<'a> {
     pub(crate) fn new(config: &'a Config) -> Self {
-        Self { disk: failpoint::disk(), config }
+        let disk = failpoint::disk();
+        let disk = match &config.stall_file {
+            Some(stall) => Arc::new(StallingDisk::new(disk, stall)),
+            None => disk,
+        };
+        Self { disk, config }
     }
 
     fn path(&self) -> &Path {

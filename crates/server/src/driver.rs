@@ -45,6 +45,8 @@ const LAST_MESSAGES: Duration = Duration::from_millis(200);
 pub(crate) enum DriverFailure {
     #[error(transparent)]
     OwnState(#[from] OwnStateError),
+    #[error("this appliance gives up: {0}")]
+    GivesUp(&'static str),
     #[error("a rule of the protocol is violated: {0}")]
     Halt(&'static str),
     #[error("the core wants to install a copy that was not received")]
@@ -200,6 +202,7 @@ impl Driver {
             Effect::ReadIndex { number, lsn } => self.reads.answered(number, lsn, &self.inbox),
             Effect::Explain(sentence) => self.publisher.explain(sentence),
             Effect::Stop => self.stopping = true,
+            Effect::GiveUp(why) => return Err(DriverFailure::GivesUp(why)),
             Effect::Halt(invariant) => return Err(DriverFailure::Halt(invariant)),
         }
         Ok(None)

@@ -570,3 +570,24 @@ fn a_take_that_is_applied_without_a_reply_is_learned_by_reading() {
         whole(&mut world);
     }
 }
+
+// ---- disks that are stuck ----
+
+#[test]
+fn a_disk_that_is_stuck_costs_seconds_and_no_write() {
+    for (stuck, then) in [(A, B), (B, A)] {
+        for seed in 0..6 {
+            let mut world = busy_pair(seed);
+            world.run_for(SECOND);
+            assert_eq!(world.primary(), Some(A));
+            let begun = world.now;
+            world.slow_disk(stuck, (60 * SECOND, 60 * SECOND), 20 * SECOND);
+            world.run_for(10 * SECOND);
+            assert_eq!(world.primary(), Some(then), "{}\n{}", world.report(), last_lines(&world));
+            let pause = world.longest_pause(begun, world.now);
+            assert!(pause < 5 * SECOND, "a pause of {} ms\n{}", pause / MILLI, last_lines(&world));
+            world.run_for(60 * SECOND);
+            sound(&world);
+        }
+    }
+}

@@ -5,10 +5,12 @@
 //! and [`crate::testing::FaultDisk`](../testing/struct.FaultDisk.html) rely on that.
 
 mod real;
+mod stalling;
 
 use std::{fmt::Debug, io, path::Path, sync::Arc};
 
 pub use real::RealDisk;
+pub use stalling::StallingDisk;
 
 /// A file system, or something that behaves like one.
 pub trait Disk: Debug + Send + Sync + 'static {

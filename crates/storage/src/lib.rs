@@ -23,7 +23,7 @@ pub mod state_store;
 pub mod testing;
 
 pub use data_dir::{DataDir, DataDirError};
-pub use disk::{Disk, DiskFile, RealDisk};
+pub use disk::{Disk, DiskFile, RealDisk, StallingDisk};
 pub use failure::{IoFailure, words};
 pub use log::{Damage, Log, LogError, LogOptions, LogReader, Preparer, ReadError, Recovered, TornTail};
 pub use own_state::{OwnStateError, OwnStateFile};

@@ -119,7 +119,7 @@ pub struct FailoverArgs {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "kill,pause,cut,secondary,switchover,soft-stop,hog"
+        default_value = "kill,pause,cut,secondary,switchover,soft-stop,hog,stall,stall-secondary"
     )]
     pub kind: Vec<FailureKind>,
     /// How often each happens
@@ -128,13 +128,13 @@ pub struct FailoverArgs {
     /// An etcd of three members beside it: the installed one, or that at PATH
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "etcd")]
     pub etcd: Option<PathBuf>,
-    /// Writers, each with one request under way at a time [default: 8; 64 for switchover, soft-stop, hog]
+    /// Writers, each with one request under way at a time [default: 8; 64 where nothing should fail]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub writers: Option<usize>,
     /// Writes a second, whatever the answers
     #[arg(long, value_name = "OPS", default_value_t = 1_000, value_parser = rate)]
     pub rate: u64,
-    /// A request without an answer for so long has failed [default: 0.02; 2 for switchover, soft-stop, hog]
+    /// A request without an answer for so long has failed [default: 0.02; 2 where nothing should fail]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub patience: Option<Duration>,
     /// Bytes in a value
@@ -228,6 +228,10 @@ pub enum FailureKind {
     SoftStop,
     /// All cores are busy with something else for 3 s: nobody should take over
     Hog,
+    /// The primary's disk stands still: for 1 s nothing becomes durable there, and nobody should take over (not etcd)
+    Stall,
+    /// The same of the secondary's disk: it should stay in sync (not etcd)
+    StallSecondary,
 }
 
 impl FailureKind {
@@ -241,6 +245,8 @@ impl FailureKind {
             Self::Switchover => "switchover",
             Self::SoftStop => "soft-stop",
             Self::Hog => "hog",
+            Self::Stall => "stall",
+            Self::StallSecondary => "stall-secondary",
         }
     }
 
@@ -259,17 +265,32 @@ impl FailureKind {
             (Self::SoftStop, SystemName::Duet) => "primary stopped softly",
             (Self::SoftStop, _) => "leader stopped (SIGTERM)",
             (Self::Hog, _) => "all cores busy",
+            (Self::Stall, _) => "primary's disk stands still",
+            (Self::StallSecondary, _) => "secondary's disk stands still",
         }
     }
 
     /// Whether no request should fail: somebody wants it, or nothing is broken.
     pub const fn is_planned(self) -> bool {
-        matches!(self, Self::Switchover | Self::SoftStop | Self::Hog)
+        match self {
+            Self::Switchover | Self::SoftStop | Self::Hog | Self::Stall | Self::StallSecondary => true,
+            Self::Kill | Self::Pause | Self::Cut | Self::Secondary => false,
+        }
+    }
+
+    /// Whether it happens to the secondary, or to a follower.
+    pub const fn is_of_secondary(self) -> bool {
+        matches!(self, Self::Secondary | Self::StallSecondary)
+    }
+
+    /// Whether it needs a disk that can be made to stand still.
+    pub const fn stalls(self) -> bool {
+        matches!(self, Self::Stall | Self::StallSecondary)
     }
 
     /// Whether it can be done to a system here.
     pub const fn happens_to(self, system: SystemName) -> bool {
-        matches!(system, SystemName::Duet) || !matches!(self, Self::Cut)
+        matches!(system, SystemName::Duet) || !(matches!(self, Self::Cut) || self.stalls())
     }
 }
 

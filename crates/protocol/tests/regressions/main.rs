@@ -3,6 +3,7 @@
 
 mod agreement;
 mod bench;
+mod disks;
 mod log;
 mod promotion;
 mod reading;

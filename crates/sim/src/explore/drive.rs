@@ -412,6 +412,7 @@ impl Drive<'_> {
                 }
                 Effect::DropSnapshot => self.coverage.mark("copy refused"),
                 Effect::Trim { upto } => self.node.base = upto,
+                Effect::GiveUp(why) => return Err(format!("no time passes here, and it gives up: {why}")),
                 Effect::Halt(why) => return Err(format!("halt: {why}")),
                 Effect::Accepted { .. }
                 | Effect::Refused { .. }

@@ -6,6 +6,7 @@ use core::hash::Hash;
 use duet_protocol::{ApplianceId, Effect, Input, Lsn, Message};
 
 use super::event::Event;
+use super::life::End;
 use super::link::Packet;
 use super::machine::{OperationId, Work};
 use super::marks::Mark;
@@ -170,6 +171,11 @@ impl World {
                 self.note(|| format!("{id} stops"));
                 self.check_left(id);
                 self.finish_process(id);
+            }
+            Effect::GiveUp(why) => {
+                self.marks.reach(Mark::GivenUp);
+                self.note(|| format!("{id} gives up: {why}"));
+                self.end_process(id, End::Killed);
             }
             Effect::Halt(why) => self.violate(format!("{id} halts: {why}")),
         }

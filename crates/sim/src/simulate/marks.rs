@@ -26,6 +26,7 @@ marks! {
     ElectBegan = "an appliance that waited for its promise began",
     TakeWon = "a TAKE was applied and its reply came",
     TakeLearned = "a TAKE without a reply was found applied",
+    GivenUp = "a primary ended because its disk was stuck",
     TakeTooLate = "a TAKE was applied and never used",
     PrimaryTook = "a primary dropped its secondary by the witness",
     Leave = "the secondary left by agreement",

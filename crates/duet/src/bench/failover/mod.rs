@@ -71,7 +71,7 @@ async fn measure(args: &FailoverArgs) -> Result<Failovers, Failure> {
             note("starting");
             let mut scene = match &args.etcd {
                 Some(etcd) if system != SystemName::Duet => Scene::etcd(&launcher, etcd, &dir).await?,
-                _ => Scene::pair(&launcher, &dir, *kind == FailureKind::Cut).await?,
+                _ => Scene::pair(&launcher, &dir, *kind).await?,
             };
             for time in 1..=args.times {
                 note(&format!("{time} of {}", args.times));

@@ -129,7 +129,7 @@ impl Failovers {
         let mut text = self.conditions.in_words().join("\n");
         write!(text, "\n{}\n\n", self.setup_in_words()).ok();
         let head = format!(
-            "{:<12}{:<17}{:>6}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>13}{:>12}{:>6}",
+            "{:<17}{:<17}{:>6}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>13}{:>12}{:>6}",
             "",
             "",
             "times",
@@ -148,7 +148,7 @@ impl Failovers {
             let lost = format!("{:>6}", row.lost);
             writeln!(
                 text,
-                "{:<12}{:<17}{:>6}{:>9.1}{}{:>9.1}{:>9.1}{:>9.1}{:>9}{:>13}{:>12}{}",
+                "{:<17}{:<17}{:>6}{:>9.1}{}{:>9.1}{:>9.1}{:>9.1}{:>9}{:>13}{:>12}{}",
                 row.kind.name(),
                 row.system.words(),
                 row.gaps.len(),

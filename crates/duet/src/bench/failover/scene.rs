@@ -1,6 +1,6 @@
 //! A running system to which something happens, and which is made whole again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use duet_etcd_api::etcdserverpb::MoveLeaderRequest;
@@ -22,6 +22,8 @@ use crate::process::Launcher;
 const LIMIT: Duration = Duration::from_secs(30);
 /// Long beside any time after which somebody is missed.
 pub const HOG_TIME: Duration = Duration::from_secs(3);
+/// What disks are known for: a cache that is flushed, a snapshot that is taken, a controller that tries again.
+const STALL_TIME: Duration = Duration::from_secs(1);
 /// A server gets a third of a core at most.
 const HOGS_PER_CORE: usize = 2;
 const POLL: Duration = Duration::from_millis(10);
@@ -61,11 +63,14 @@ pub enum Struck {
 }
 
 impl Scene {
-    /// A new pair, both in sync.
-    pub async fn pair(launcher: &Launcher, dir: &Path, with_lines: bool) -> Result<Self, Failure> {
+    /// A new pair to which this can happen, both in sync.
+    pub async fn pair(launcher: &Launcher, dir: &Path, kind: FailureKind) -> Result<Self, Failure> {
         let mut pair = Pair::lay_out(launcher.clone(), dir)?;
         let mut lines = None;
-        if with_lines {
+        if kind.stalls() {
+            pair.allow_stalls();
+        }
+        if kind == FailureKind::Cut {
             let both = PerAppliance {
                 a: lines_of(&pair, ApplianceId::A).await?,
                 b: lines_of(&pair, ApplianceId::B).await?,
@@ -129,12 +134,12 @@ impl Scene {
                 let view = pair.look().await;
                 let primary = view.primary().map(|report| report.appliance.as_str());
                 let primary = if primary == Some("B") { ApplianceId::B } else { ApplianceId::A };
-                let other = kind == FailureKind::Secondary;
+                let other = kind.is_of_secondary();
                 Ok(Struck::Appliance(if other { primary.peer() } else { primary }))
             }
             Self::Etcd(cluster) => {
                 let leader = cluster.leader_index().await?;
-                let other = kind == FailureKind::Secondary;
+                let other = kind.is_of_secondary();
                 Ok(Struck::Member(if other { (leader + 1) % cluster.urls().len() } else { leader }))
             }
         }
@@ -155,6 +160,10 @@ impl Scene {
             (_, FailureKind::Hog) => {
                 hog();
                 return Ok(());
+            }
+            (Self::Duet { pair, .. }, FailureKind::Stall | FailureKind::StallSecondary) => {
+                let Struck::Appliance(appliance) = whom else { return Err(nobody()) };
+                return stall(pair.stall_file(appliance));
             }
             (Self::Duet { lines, .. }, FailureKind::Cut) => {
                 return cut(lines.as_ref(), whom, Line::Silent);
@@ -178,7 +187,10 @@ impl Scene {
     /// Takes back what happened, as far as it has to be: starts what ended, resumes what was paused, mends what was cut.
     pub async fn mend(&mut self, kind: FailureKind, whom: Struck) -> Result<(), Failure> {
         match (self, kind) {
-            (_, FailureKind::Switchover | FailureKind::Hog) => Ok(()),
+            (
+                _,
+                FailureKind::Switchover | FailureKind::Hog | FailureKind::Stall | FailureKind::StallSecondary,
+            ) => Ok(()),
             (Self::Duet { lines, .. }, FailureKind::Cut) => cut(lines.as_ref(), whom, Line::Open),
             (Self::Duet { pair, .. }, _) => {
                 let Struck::Appliance(appliance) = whom else { return Err(nobody()) };
@@ -220,6 +232,18 @@ fn hog() {
             }
         });
     }
+}
+
+/// Lets a disk stand still for a while.
+fn stall(file: PathBuf) -> Result<(), Failure> {
+    std::fs::write(&file, "").map_err(|error| {
+        Failure::new(format!("{}: {}", file.display(), io_words(&error)), "give another --dir DIR")
+    })?;
+    std::thread::spawn(move || {
+        std::thread::sleep(STALL_TIME);
+        std::fs::remove_file(&file).ok();
+    });
+    Ok(())
 }
 
 fn nobody() -> Failure {
