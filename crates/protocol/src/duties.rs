@@ -253,7 +253,8 @@ impl Appliance {
         } else if outdated && settled {
             self.ask_paced(Action::Sync, limits::WITNESS_RETRY, fx);
         } else {
-            self.ask_paced(Action::Look, limits::WITNESS_INTERVAL, fx);
+            let pace = if self.witness.reachable { limits::WITNESS_INTERVAL } else { limits::WITNESS_AGAIN };
+            self.ask_paced(Action::Look, pace, fx);
         }
     }
 

@@ -47,8 +47,12 @@ pub const STUCK: Duration = Duration::from_secs(3);
 /// How often an appliance that is not primary tells a silent or idle peer where it stands.
 pub const FIRM_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often the witness is read in steady state: late notes and lost records are seen within this time.
-pub const WITNESS_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the witness is read in steady state, by the primary alone: late notes, lost records and a silent witness are
+/// seen within this time. One witness serves 100,000 pairs, and requests to object stores cost money.
+pub const WITNESS_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How often a witness that did not answer is asked in steady state.
+pub const WITNESS_AGAIN: Duration = Duration::from_secs(5);
 
 /// How often the witness is read while something hangs on it (a promotion, a shutdown, a wait).
 pub const WITNESS_RETRY: Duration = Duration::from_millis(250);
