@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use duet_witness::client::ServerRegister;
+use duet_witness::register::DEFAULT_DEADLINE;
 use duet_witness::{ReadOutcome, Register, Version, WriteOutcome};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -90,32 +91,39 @@ pub async fn burst(
         let register = fleet.register(pair, &address, PATIENCE);
         let next = content(fleet.name(pair), 2);
         takes.spawn(async move {
-            let outcome = match register.read().await {
+            let asked = Instant::now();
+            let look = register.read().await;
+            let looked = asked.elapsed();
+            let asked = Instant::now();
+            let outcome = match look {
                 ReadOutcome::Record { version, .. } => register.compare_and_set(&version, next).await,
                 ReadOutcome::Absent => WriteOutcome::Mismatch,
                 ReadOutcome::Unknown(reason) => WriteOutcome::Unknown(reason),
             };
-            (pair, outcome, begin.elapsed())
+            (pair, outcome, [looked, asked.elapsed()], begin.elapsed())
         });
     }
     let mut versions = vec![None; number];
-    let mut recorder = Recorder::new();
+    let (mut recorder, mut requests) = (Recorder::new(), Recorder::new());
     let mut late = 0;
     while let Some(done) = takes.join_next().await {
         match done {
-            Ok((pair, WriteOutcome::Swapped(version), latency)) => {
+            Ok((pair, WriteOutcome::Swapped(version), each, all)) => {
                 versions[pair] = Some(version);
-                late += u64::from(latency > duet_witness::register::DEFAULT_DEADLINE);
-                recorder.success(latency, Instant::now());
+                late += each.iter().filter(|request| **request > DEFAULT_DEADLINE).count() as u64;
+                for request in each {
+                    requests.success(request, Instant::now());
+                }
+                recorder.success(all, Instant::now());
             }
-            Ok((_, WriteOutcome::Mismatch, _)) => recorder.failure("mismatch".into()),
-            Ok((_, WriteOutcome::Unknown(reason), _)) => recorder.failure(kind(&reason.to_string())),
+            Ok((_, WriteOutcome::Mismatch, ..)) => recorder.failure("mismatch".into()),
+            Ok((_, WriteOutcome::Unknown(reason), ..)) => recorder.failure(kind(&reason.to_string())),
             Err(_) => recorder.failure("a task broke off".into()),
         }
     }
     let time = begin.elapsed();
     let after = Moment::of(subject).await?;
-    Ok((Burst { time, late, recorder, before, after }, versions))
+    Ok((Burst { time, late, recorder, requests, before, after }, versions))
 }
 
 /// How many of the writes that were answered are not there.
