@@ -49,7 +49,7 @@ pub const FIRM_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often the witness is read in steady state, by the primary alone: late notes, lost records and a silent witness are
 /// seen within this time. One witness serves 100,000 pairs, and requests to object stores cost money.
-pub const WITNESS_INTERVAL: Duration = Duration::from_secs(30);
+pub const WITNESS_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How often a witness that did not answer is asked in steady state.
 pub const WITNESS_AGAIN: Duration = Duration::from_secs(5);

@@ -169,7 +169,7 @@ fn a_witness_set_back_under_a_primary_is_refused_and_made_good_by_the_pair() {
     world.start(B);
     whole(&mut world);
     world.set_witness_back(0);
-    world.run_for(7 * SECOND);
+    world.run_for(20 * SECOND);
     sound(&world);
     assert!(world.record().is_some_and(|record| record.conf == world.newest()), "{}", world.report());
     world.crash(A, true);

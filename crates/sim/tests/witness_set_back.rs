@@ -60,7 +60,7 @@ fn set_back_while_both_know_the_newest_configuration_does_no_harm() {
             whole(&mut world);
             world.set_witness_back(0);
             if made_good {
-                world.run_for(6 * SECOND);
+                world.run_for(20 * SECOND);
             }
             world.crash(fails, true);
             if made_good {
