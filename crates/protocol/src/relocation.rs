@@ -2,7 +2,7 @@
 //!
 //! The agreement is the renewal of the pair with the new witness's number in it (kind M), so all that holds of agreements
 //! holds here. One thing is new: the responder, until it knows the outcome, cannot tell which of two registers the
-//! coordinator counts on, and takes at neither (trap 22). Whoever drops such a proposal renews the pair, so that nobody is
+//! coordinator counts on, and takes at neither (docs/protocol.md, rule 22). Whoever drops such a proposal renews the pair, so that nobody is
 //! left in doubt for longer than that takes.
 
 use crate::WitnessId;
