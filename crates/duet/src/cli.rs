@@ -21,6 +21,7 @@ Start here:
 Exit codes:
   0  done                    3  no appliance answered
   1  could not be done       4  (status) appliances answer, none takes writes
+                                (witness check: 1 it is no witness, 3 it could not be tested)
   2  wrong command line      130  ended by the user
      or configuration
 
@@ -44,7 +45,7 @@ pub enum Command {
     Init(ApplianceArgs),
     /// Run an appliance (SIGTERM or SIGINT: soft shutdown)
     Serve(ServeArgs),
-    /// Run a witness server, register its pairs; one serves many pairs
+    /// Run a witness server, register its pairs; one serves many pairs; or test any witness
     Witness(WitnessArgs),
     /// Say who is primary, LSN X and Y, what the witness holds, and why an appliance waits
     Status(StatusArgs),
@@ -103,7 +104,7 @@ pub struct ApplianceArgs {
     /// The other appliance's --peer-listen
     #[arg(long, value_name = "ADDR", env = "DUET_PEER")]
     pub peer: Option<String>,
-    /// The witness: http://HOST:PORT or dir:/PATH/ON/A/SHARED/FILE/SYSTEM
+    /// The witness: http://HOST:PORT, dir:/PATH/ON/A/SHARED/FILE/SYSTEM, s3://, az://, gs:// or etcd://
     #[arg(long, value_name = "URL", env = "DUET_WITNESS")]
     pub witness: Option<String>,
     /// File with the pair's token at a witness server; the token itself may be in DUET_WITNESS_TOKEN instead
@@ -208,9 +209,11 @@ pub struct WitnessArgs {
     pub log: LogArgs,
 }
 
-/// Orders and questions to a witness server.
+/// Orders and questions to a witness.
 #[derive(Subcommand, Debug)]
 pub enum WitnessCommand {
+    /// Test a witness of any kind before it is relied on: does it compare and set, how fast, what is not allowed
+    Check(CheckArgs),
     /// Register a pair: prints its token, which is kept nowhere else
     Add(PairArgs),
     /// Print a new token for a pair; the one before holds until `end-old`
@@ -302,6 +305,23 @@ pub struct WitnessStatusArgs {
     /// The witness server: http://HOST:PORT
     #[arg(value_name = "URL")]
     pub url: String,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `duet witness check`
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// The witness, as in an appliance's configuration; secrets come from files or the environment
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// Read the record of this pair, too
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// File with a token for a witness server
+    #[arg(long, value_name = "FILE", env = "DUET_WITNESS_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
     /// For machines
     #[arg(long)]
     pub json: bool,

@@ -108,7 +108,7 @@ pub struct Settings {
     pub peer_listen: Option<String>,
     /// See [`Config::peer`].
     pub peer: Option<String>,
-    /// "http://host:port" or "dir:/path".
+    /// "http://host:port", "dir:/path", or the URL of an object store or an etcd.
     pub witness: Option<String>,
     /// The file with the pair's token at a witness server.
     pub witness_token_file: Option<PathBuf>,
@@ -305,7 +305,7 @@ impl Settings {
         let witness = self.witness_url()?;
         let witness_access = Access { credential: self.witness_credential()? };
         for (field, address) in [("client_listen", client_listen), ("peer_listen", peer_listen)] {
-            if witness.to_string() == format!("http://{address}") {
+            if witness.is_at(&address.to_string()) {
                 let allowed = format!("this is the appliance's own {field}; the witness is a third party");
                 return Err(self.bad("witness", &witness.to_string(), allowed));
             }
@@ -553,7 +553,7 @@ witness = "http://127.0.0.1:7900"
 
     #[test]
     fn mistakes_are_told_with_line_and_field() {
-        let table: [(&str, &str, &[&str]); 17] = [
+        let table: [(&str, &str, &[&str]); 18] = [
             ("\"demo\"", "\"de mo\"", &["line 2", "cluster = \"de mo\"", "letters"]),
             ("\"demo\"", "\"\"", &["line 2", "cluster", "must not be empty"]),
             ("appliance = \"A\"", "appliance = \"C\"", &["line 3", "appliance = \"C\"", "\"A\" on one"]),
@@ -568,6 +568,7 @@ witness = "http://127.0.0.1:7900"
             ("127.0.0.1:7900", "127.0.0.1:2379", &["line 8", "witness", "own client_listen"]),
             ("127.0.0.1:7900", "127.0.0.1:2380", &["line 8", "witness", "own peer_listen"]),
             ("127.0.0.1:3380", "127.0.0.1:0", &["line 7", "host:port"]),
+            ("http://127.0.0.1:7900", "etcd://127.0.0.1:2379", &["line 8", "witness", "own client_listen"]),
             ("http://127.0.0.1:7900", "ftp://x", &["line 8", "witness", "dir:/path"]),
             ("http://127.0.0.1:7900", "dir:relative", &["line 8", "witness", "must be absolute"]),
             ("\"demo\"", "\"demo", &["line 2"]),

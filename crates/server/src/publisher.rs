@@ -217,10 +217,7 @@ impl Publisher {
 
     fn witness_report(&self, status: &Status) -> WitnessReport {
         WitnessReport {
-            kind: match self.witness_url {
-                WitnessUrl::Server { .. } => "server".to_owned(),
-                WitnessUrl::Directory { .. } => "directory".to_owned(),
-            },
+            kind: self.witness_url.kind().to_owned(),
             location: self.witness_url.to_string(),
             reachable: status.witness_reachable,
             error: self.witness.error(),

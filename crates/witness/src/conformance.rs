@@ -1,14 +1,17 @@
 //! The one suite that every back end passes, for its tests: what the protocol relies on, and nothing else.
 //!
 //! [`run`] panics at the first broken promise. It expects a healthy witness: `Unknown` is a failure here, so
-//! give the registers a generous deadline. How faults are told apart from answers is tested back end by back
-//! end.
+//! give the registers a generous deadline. [`run_with_troubles`] brings troubles in between that a witness far away has;
+//! what else can go wrong is tested back end by back end.
+
+mod troubles;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::troubles::{Trouble, Troubled, run_with_troubles};
 use crate::register::MAX_RECORD_BYTES;
 use crate::{BoxFuture, ReadOutcome, Register, Version, WriteOutcome};
 
@@ -38,6 +41,7 @@ pub async fn run(backend: &dyn Backend) {
     refuses_oversized_records(backend).await;
     counts_racing_increments_exactly(backend).await;
     only_one_of_racing_creators_wins(backend).await;
+    reads_what_was_written(backend).await;
     keeps_the_record_over_a_restart(backend).await;
     old_versions_are_void_after_a_wipe(backend).await;
 }
@@ -162,6 +166,18 @@ async fn only_one_of_racing_creators_wins(backend: &dyn Backend) {
     assert_eq!(winners.len(), 1, "exactly one creator wins: {winners:?}");
     let (version, bytes) = record(backend.open("creators").read().await);
     assert_eq!((version, count(&bytes)), winners[0]);
+}
+
+/// Whoever writes reads its own write at once, and so does everybody else.
+async fn reads_what_was_written(backend: &dyn Backend) {
+    let (mine, yours) = (backend.open("own"), backend.open("own"));
+    let mut version = swapped(mine.create(Bytes::from_static(b"0")).await);
+    for number in 1..=10 {
+        let bytes = Bytes::from(number.to_string());
+        version = swapped(mine.compare_and_set(&version, bytes.clone()).await);
+        assert_eq!(record(mine.read().await), (version.clone(), bytes.clone()));
+        assert_eq!(record(yours.read().await), (version.clone(), bytes));
+    }
 }
 
 /// What was answered is stored, with its version.

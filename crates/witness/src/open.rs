@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `http://host:port` | a Duet witness server |
 //! | `dir:/path` or `file:///path` | a directory on a shared file system |
+//! | `s3://bucket/prefix`, `az://container/prefix`, `gs://bucket/prefix` | an object store |
+//! | `etcd://host:port,host:port/prefix` | an etcd |
 //!
 //! A typo is told in a sentence that shows the right form; nothing is guessed, as two appliances that guess
 //! differently would have two witnesses.
@@ -18,10 +20,15 @@ use http::uri::Authority;
 use crate::client::ServerRegister;
 use crate::directory::DirectoryRegister;
 use crate::register::DEFAULT_DEADLINE;
+use crate::etcd::{self, EtcdAddress};
+#[cfg(feature = "object-stores")]
+use crate::objects::{self, ObjectsAddress};
 use crate::{ClusterName, ClusterNameError, Credential, Register};
 
 /// Schemes of witnesses that are planned, so that they get an answer of their own.
-const PLANNED_SCHEMES: [&str; 7] = ["https", "s3", "az", "gs", "etcd", "etcds", "http+unix"];
+const PLANNED_SCHEMES: [&str; 3] = ["https", "etcds", "http+unix"];
+/// Schemes of object stores.
+const OBJECT_STORES: [&str; 3] = ["s3", "az", "gs"];
 
 /// Opens the register of `cluster` at the witness with this URL; every call ends within [`DEFAULT_DEADLINE`].
 /// Nothing is contacted yet.
@@ -53,6 +60,11 @@ pub enum WitnessUrl {
         /// An absolute path.
         path: PathBuf,
     },
+    /// An object store.
+    #[cfg(feature = "object-stores")]
+    Objects(ObjectsAddress),
+    /// An etcd.
+    Etcd(EtcdAddress),
 }
 
 impl WitnessUrl {
@@ -63,6 +75,29 @@ impl WitnessUrl {
                 Box::new(ServerRegister::new(address.clone(), cluster, access.credential.clone(), deadline))
             }
             Self::Directory { path } => Box::new(DirectoryRegister::new(path.clone(), cluster, deadline)),
+            #[cfg(feature = "object-stores")]
+            Self::Objects(address) => objects::register(address, cluster, deadline),
+            Self::Etcd(address) => etcd::register(address, cluster, deadline),
+        }
+    }
+
+    /// What kind of witness it is, in one word for the status.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Server { .. } => "server",
+            Self::Directory { .. } => "directory",
+            #[cfg(feature = "object-stores")]
+            Self::Objects(address) => address.kind_name(),
+            Self::Etcd(_) => "etcd",
+        }
+    }
+
+    /// Whether the witness is a program that is reached at this `host:port`.
+    pub fn is_at(&self, address: &str) -> bool {
+        match self {
+            Self::Server { address: mine } => mine == address,
+            Self::Etcd(etcd) => etcd.endpoints().any(|mine| mine == address),
+            _ => false,
         }
     }
 }
@@ -86,6 +121,10 @@ impl FromStr for WitnessUrl {
         match scheme {
             "http" => server(url, rest),
             "dir" | "file" => directory(url, rest),
+            store if OBJECT_STORES.contains(&store) => object_store(url, store, rest),
+            "etcd" => EtcdAddress::parse(rest)
+                .map(WitnessUrl::Etcd)
+                .map_err(|what| OpenError::Store { url: without_secrets(url), what, form: etcd::FORM }),
             planned if PLANNED_SCHEMES.contains(&planned) => {
                 Err(OpenError::NotSupported { scheme: planned.to_owned() })
             }
@@ -103,12 +142,36 @@ impl fmt::Display for WitnessUrl {
         match self {
             Self::Server { address } => write!(f, "http://{address}"),
             Self::Directory { path } => write!(f, "dir:{}", path.display()),
+            #[cfg(feature = "object-stores")]
+            Self::Objects(address) => address.fmt(f),
+            Self::Etcd(address) => address.fmt(f),
         }
     }
 }
 
+#[cfg(feature = "object-stores")]
+fn object_store(url: &str, scheme: &str, rest: &str) -> Result<WitnessUrl, OpenError> {
+    ObjectsAddress::parse(scheme, rest)
+        .map(WitnessUrl::Objects)
+        .map_err(|(what, form)| OpenError::Store { url: without_secrets(url), what, form })
+}
+
+#[cfg(not(feature = "object-stores"))]
+fn object_store(_url: &str, scheme: &str, _rest: &str) -> Result<WitnessUrl, OpenError> {
+    Err(OpenError::NotBuilt { scheme: scheme.to_owned() })
+}
+
+/// The URL without what may be a key or a password: what stands before an '@', and the values of options.
+fn without_secrets(url: &str) -> String {
+    let (front, behind) = url.split_once('?').map_or((url, ""), |(front, _)| (front, "?..."));
+    match front.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?))) {
+        Some((scheme, (_, place))) => format!("{scheme}://...@{place}{behind}"),
+        None => format!("{front}{behind}"),
+    }
+}
+
 fn server(url: &str, rest: &str) -> Result<WitnessUrl, OpenError> {
-    let bad = |what: &'static str| OpenError::Server { url: url.to_owned(), what };
+    let bad = |what: &'static str| OpenError::Server { url: without_secrets(url), what };
     let rest = rest.strip_prefix("//").ok_or_else(|| bad("'//' is missing after 'http:'"))?;
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.contains(['/', '?', '#']) {
@@ -161,7 +224,7 @@ fn directory(url: &str, rest: &str) -> Result<WitnessUrl, OpenError> {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum OpenError {
     /// Give a URL.
-    #[error("the witness's URL is empty: write http://host:port or dir:/path")]
+    #[error("the witness's URL is empty: write http://host:port, dir:/path, s3://bucket/prefix or etcd://host:port/prefix")]
     Empty,
     /// Remove the space.
     #[error("the witness's URL {url:?} has a space or control character in it")]
@@ -178,13 +241,13 @@ pub enum OpenError {
         hint: String,
     },
     /// Correct the scheme.
-    #[error("there is no witness of kind {scheme:?}: write http://host:port or dir:/path")]
+    #[error("there is no witness of kind {scheme:?}: write http://host:port, dir:/path, s3://, az://, gs:// or etcd://")]
     Scheme {
         /// What stands before the colon.
         scheme: String,
     },
     /// Use another kind of witness.
-    #[error("witnesses of kind {scheme:?} are not supported yet: use http://host:port or dir:/path")]
+    #[error("witnesses of kind {scheme:?} are not supported yet: use http://host:port, dir:/path, s3://, az://, gs:// or etcd://")]
     NotSupported {
         /// What stands before the colon.
         scheme: String,
@@ -204,6 +267,22 @@ pub enum OpenError {
         url: String,
         /// What is wrong with it.
         what: &'static str,
+    },
+    /// Correct the URL.
+    #[error("the witness's URL {url:?} is wrong, {what}: write {form}")]
+    Store {
+        /// As given, without what may be a secret.
+        url: String,
+        /// What is wrong with it.
+        what: String,
+        /// How such a URL is written.
+        form: &'static str,
+    },
+    /// Use another program or another witness.
+    #[error("this program was built without object stores such as {scheme:?} (its feature object-stores)")]
+    NotBuilt {
+        /// What stands before the colon.
+        scheme: String,
     },
     /// Correct the name.
     #[error(transparent)]
@@ -225,6 +304,15 @@ mod tests {
             ("file:///mnt/witness", "dir:/mnt/witness"),
             ("file:/mnt/witness", "dir:/mnt/witness"),
             ("dir:///mnt/witness", "dir:/mnt/witness"),
+            ("etcd://a:2379", "etcd://a:2379/duet"),
+            ("etcd://a:2379,[::1]:2379/x/y/", "etcd://a:2379,[::1]:2379/x/y"),
+            ("etcd://a:1/x?credentials=/etc/k", "etcd://a:1/x?credentials=/etc/k"),
+            #[cfg(feature = "object-stores")]
+            ("s3://b", "s3://b/duet"),
+            #[cfg(feature = "object-stores")]
+            ("az://c/p?account=a", "az://c/p?account=a"),
+            #[cfg(feature = "object-stores")]
+            ("gs://b/p?endpoint=http://h:1", "gs://b/p?endpoint=http://h:1"),
         ] {
             let parsed: WitnessUrl = url.parse().unwrap();
             assert_eq!(parsed.to_string(), shown);
@@ -248,7 +336,22 @@ mod tests {
             ("/mnt/witness", "did you mean \"dir:/mnt/witness\"?"),
             ("htp://witness:7400", "no witness of kind \"htp\""),
             ("https://witness:7400", "\"https\" are not supported yet"),
-            ("s3://bucket/key", "not supported yet"),
+            ("etcds://w:1/x", "\"etcds\" are not supported yet"),
+            ("etcd:w:1", "'//' is missing"),
+            ("etcd://w/x", "each member is HOST:PORT"),
+            ("etcd://w:0/x", "each member is HOST:PORT"),
+            ("etcd://w:1,/x", "malformed"),
+            ("etcd://w:1,w:1/x", "named twice"),
+            ("etcd://w:1/x?token=secret", "no option \"token\""),
+            ("etcd://root:secret@w:1/x", "credentials=FILE"),
+            #[cfg(feature = "object-stores")]
+            ("s3://", "is missing"),
+            #[cfg(feature = "object-stores")]
+            ("s3://key:secret@bucket/p", "credentials=FILE"),
+            #[cfg(feature = "object-stores")]
+            ("s3://bucket/p?endpoint=minio:9000", "endpoint is https://HOST"),
+            #[cfg(feature = "object-stores")]
+            ("s3://bucket/p?secret=secret", "no option \"secret\""),
             ("http:witness:7400", "'//' is missing"),
             ("http://witness", "the port is missing"),
             ("http://witness:", "the port is"),
@@ -268,6 +371,7 @@ mod tests {
         ] {
             let error = url.parse::<WitnessUrl>().unwrap_err().to_string();
             assert!(error.contains(expected), "{url:?}: {error}");
+            assert!(!error.contains("=secret") && !error.contains(":secret"), "{url:?}: {error}");
         }
         let error = open("dir:/w", "my pair", &Access::default()).err().unwrap();
         assert_eq!(error, OpenError::Cluster(ClusterNameError::Character { character: ' ' }));

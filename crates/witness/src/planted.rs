@@ -67,4 +67,10 @@ duet_planted::bugs! {
     SilenceIsMismatch,
     /// An error of the witness counts as an absent record.
     ErrorIsAbsent,
+    /// A foreign store's refusal counts as a mismatch, though the write may have been done before.
+    RefusalBelieved,
+    /// A foreign store's missing bucket, or a proxy's page, counts as an absent record.
+    AnyNotFoundIsAbsent,
+    /// The checksum of a record and its lineage is not verified.
+    LineageUnchecked,
 }

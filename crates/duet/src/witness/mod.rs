@@ -1,5 +1,6 @@
-//! `duet witness`: runs the witness server until a signal ends it, and gives orders to one.
+//! `duet witness`: runs the witness server until a signal ends it, gives orders to one, or tests one.
 
+mod check;
 mod orders;
 pub mod status;
 

@@ -39,6 +39,7 @@ pub async fn run(command: &WitnessCommand) -> Result<Exit, Failure> {
         WitnessCommand::List(args) => list(args).await?,
         WitnessCommand::Backup(args) => back_up(args).await?,
         WitnessCommand::Restore(args) => make_again(args)?,
+        WitnessCommand::Check(args) => return super::check::run(args).await,
         WitnessCommand::Status(args) => return super::status::run(args).await,
     }
     Ok(Exit::Done)

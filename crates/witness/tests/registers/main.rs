@@ -4,3 +4,4 @@ mod directory;
 mod memory;
 mod outcomes;
 mod server;
+mod stores;
