@@ -80,13 +80,8 @@ impl Latency {
 
 /// Tests the witness; `open` opens the register of [`PROBE`], each time with a connection of its own.
 pub async fn run(open: &(dyn Fn() -> Arc<dyn Register> + Sync)) -> Report {
-    let mut report = Report {
-        witness: open().describe(),
-        read: None,
-        write: None,
-        raced: 0,
-        verdict: Verdict::Fit,
-    };
+    let mut report =
+        Report { witness: open().describe(), read: None, write: None, raced: 0, verdict: Verdict::Fit };
     report.verdict = match all(open, &mut report).await {
         Ok(()) => Verdict::Fit,
         Err(verdict) => verdict,
@@ -123,9 +118,9 @@ async fn there_is_one_record(mine: &dyn Register, yours: &dyn Register) -> Resul
     }
     match yours.create(Content::default().encode()).await {
         WriteOutcome::Mismatch => Ok(()),
-        WriteOutcome::Swapped(_) => {
-            Err(unfit("it makes the record a second time, though it is there: two appliances could both begin"))
-        }
+        WriteOutcome::Swapped(_) => Err(unfit(
+            "it makes the record a second time, though it is there: two appliances could both begin",
+        )),
         WriteOutcome::Unknown(reason) => Err(Verdict::Untested(reason)),
     }
 }
@@ -200,7 +195,8 @@ async fn race(register: Arc<dyn Register>) -> Result<u64, Verdict> {
             return Ok(counted);
         }
         if Instant::now() > until {
-            let reason = trouble.unwrap_or_else(|| Reason::new("others write the test's record all the time"));
+            let reason =
+                trouble.unwrap_or_else(|| Reason::new("others write the test's record all the time"));
             return Err(Verdict::Untested(reason));
         }
         content.set(&me, counted + 1);
@@ -250,7 +246,8 @@ impl Content {
     }
 
     fn encode(&self) -> Bytes {
-        let lines: Vec<_> = self.order.iter().map(|writer| format!("{writer} {}\n", self.count(writer))).collect();
+        let lines: Vec<_> =
+            self.order.iter().map(|writer| format!("{writer} {}\n", self.count(writer))).collect();
         Bytes::from(format!("the record of duet witness check\n{}", lines.concat()))
     }
 

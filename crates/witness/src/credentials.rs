@@ -59,10 +59,11 @@ fn read(file: &Path) -> Result<Vec<(String, String)>, Reason> {
     let mut text = String::new();
     std::fs::File::open(file)
         .and_then(|opened| opened.take(MAX_FILE_BYTES).read_to_string(&mut text))
-        .map_err(|error| Reason::new(format!("cannot read the credentials in {}: {error}", file.display())))?;
-    parse(&text).map_err(|line| {
-        Reason::new(format!("{}, line {line}: write NAME=value, one a line", file.display()))
-    })
+        .map_err(|error| {
+            Reason::new(format!("cannot read the credentials in {}: {error}", file.display()))
+        })?;
+    parse(&text)
+        .map_err(|line| Reason::new(format!("{}, line {line}: write NAME=value, one a line", file.display())))
 }
 
 /// Names and values, or the number of the first line that has none.

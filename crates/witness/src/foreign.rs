@@ -92,11 +92,8 @@ impl<S: Store> ForeignRegister<S> {
         let Some(object) = self.store.get().await? else { return Ok(None) };
         let record = Descended::decode(&self.cluster, &object.bytes)
             .map_err(|error| Reason::new(format!("the record in the {} {error}", self.store.describe())))?;
-        let known = Known {
-            version: record.version().clone(),
-            lineage: record.lineage.clone(),
-            tag: object.tag,
-        };
+        let known =
+            Known { version: record.version().clone(), lineage: record.lineage.clone(), tag: object.tag };
         self.remember(known.clone());
         Ok(Some((known, record)))
     }

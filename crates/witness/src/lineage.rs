@@ -76,8 +76,7 @@ impl Lineage {
 
     /// Of the record that replaces `current`, whose lineage this is.
     pub fn after(&self, current: &Version) -> Self {
-        let mut replaced: Vec<_> =
-            self.replaced.iter().rev().take(KEPT - 1).rev().cloned().collect();
+        let mut replaced: Vec<_> = self.replaced.iter().rev().take(KEPT - 1).rev().cloned().collect();
         replaced.push(current.clone());
         Self { first: self.first.clone(), replaced }
     }

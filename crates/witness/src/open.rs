@@ -19,10 +19,10 @@ use http::uri::Authority;
 
 use crate::client::ServerRegister;
 use crate::directory::DirectoryRegister;
-use crate::register::DEFAULT_DEADLINE;
 use crate::etcd::{self, EtcdAddress};
 #[cfg(feature = "object-stores")]
 use crate::objects::{self, ObjectsAddress};
+use crate::register::DEFAULT_DEADLINE;
 use crate::{ClusterName, ClusterNameError, Credential, Register};
 
 /// Schemes of witnesses that are planned, so that they get an answer of their own.
@@ -122,9 +122,11 @@ impl FromStr for WitnessUrl {
             "http" => server(url, rest),
             "dir" | "file" => directory(url, rest),
             store if OBJECT_STORES.contains(&store) => object_store(url, store, rest),
-            "etcd" => EtcdAddress::parse(rest)
-                .map(WitnessUrl::Etcd)
-                .map_err(|what| OpenError::Store { url: without_secrets(url), what, form: etcd::FORM }),
+            "etcd" => EtcdAddress::parse(rest).map(WitnessUrl::Etcd).map_err(|what| OpenError::Store {
+                url: without_secrets(url),
+                what,
+                form: etcd::FORM,
+            }),
             planned if PLANNED_SCHEMES.contains(&planned) => {
                 Err(OpenError::NotSupported { scheme: planned.to_owned() })
             }
@@ -151,9 +153,11 @@ impl fmt::Display for WitnessUrl {
 
 #[cfg(feature = "object-stores")]
 fn object_store(url: &str, scheme: &str, rest: &str) -> Result<WitnessUrl, OpenError> {
-    ObjectsAddress::parse(scheme, rest)
-        .map(WitnessUrl::Objects)
-        .map_err(|(what, form)| OpenError::Store { url: without_secrets(url), what, form })
+    ObjectsAddress::parse(scheme, rest).map(WitnessUrl::Objects).map_err(|(what, form)| OpenError::Store {
+        url: without_secrets(url),
+        what,
+        form,
+    })
 }
 
 #[cfg(not(feature = "object-stores"))]
@@ -224,7 +228,9 @@ fn directory(url: &str, rest: &str) -> Result<WitnessUrl, OpenError> {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum OpenError {
     /// Give a URL.
-    #[error("the witness's URL is empty: write http://host:port, dir:/path, s3://bucket/prefix or etcd://host:port/prefix")]
+    #[error(
+        "the witness's URL is empty: write http://host:port, dir:/path, s3://bucket/prefix or etcd://host:port/prefix"
+    )]
     Empty,
     /// Remove the space.
     #[error("the witness's URL {url:?} has a space or control character in it")]
@@ -241,13 +247,17 @@ pub enum OpenError {
         hint: String,
     },
     /// Correct the scheme.
-    #[error("there is no witness of kind {scheme:?}: write http://host:port, dir:/path, s3://, az://, gs:// or etcd://")]
+    #[error(
+        "there is no witness of kind {scheme:?}: write http://host:port, dir:/path, s3://, az://, gs:// or etcd://"
+    )]
     Scheme {
         /// What stands before the colon.
         scheme: String,
     },
     /// Use another kind of witness.
-    #[error("witnesses of kind {scheme:?} are not supported yet: use http://host:port, dir:/path, s3://, az://, gs:// or etcd://")]
+    #[error(
+        "witnesses of kind {scheme:?} are not supported yet: use http://host:port, dir:/path, s3://, az://, gs:// or etcd://"
+    )]
     NotSupported {
         /// What stands before the colon.
         scheme: String,

@@ -27,6 +27,7 @@ impl Pair {
         let lines = self.lines.as_ref().map(|lines| lines.get(appliance));
         let peer = lines.map_or(self.ports.get(appliance.peer()).peer.number, |lines| lines.peer.port());
         let witness = match self.witness {
+            _ if self.own_witness.is_some() => self.witness_url(),
             Witness::Directory => format!("dir:{}", self.witness_link(appliance).display()),
             Witness::Server => {
                 let proxy = lines.and_then(|lines| lines.witness.as_ref().map(Proxy::port));
@@ -48,6 +49,12 @@ impl Pair {
             own.peer.number,
             self.extra,
         )
+    }
+
+    /// Both appliances use this witness, which the test runs; before the pair is started.
+    pub fn use_witness(&mut self, url: &str) {
+        self.own_witness = Some(url.to_owned());
+        self.write_configs();
     }
 
     /// Adds a line to both configuration files, for the next starts.

@@ -97,6 +97,8 @@ struct Lines {
 /// Two appliances and a witness.
 pub struct Pair {
     witness: Witness,
+    /// The URL of a witness that the test itself runs.
+    own_witness: Option<String>,
     places: Places,
     dir: PathBuf,
     ports: PerAppliance<Ports>,
@@ -132,6 +134,7 @@ impl Pair {
         };
         let mut pair = Self {
             witness,
+            own_witness: None,
             clients: PerAppliance { a: client(&places.a, &ports.a), b: client(&places.b, &ports.b) },
             places,
             ports,

@@ -21,7 +21,10 @@ impl Pair {
         self.dir.join(format!("witness-as-{}-sees-it", letter(appliance)))
     }
 
-    fn witness_url(&self) -> String {
+    pub(super) fn witness_url(&self) -> String {
+        if let Some(url) = &self.own_witness {
+            return url.clone();
+        }
         match self.witness {
             Witness::Server => format!("http://{}:{}", self.places.witness.host, self.witness_port.number),
             Witness::Directory => format!("dir:{}", self.witness_data().display()),

@@ -22,7 +22,8 @@ pub async fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         .parse()
         .map_err(|error| Failure::usage(format!("{error}"), "see: duet witness check --help"))?;
     let cluster = args.cluster.as_deref().map(str::parse::<ClusterName>).transpose();
-    let cluster = cluster.map_err(|error| Failure::usage(format!("--cluster: {error}"), "correct the name"))?;
+    let cluster =
+        cluster.map_err(|error| Failure::usage(format!("--cluster: {error}"), "correct the name"))?;
     let tested = match &url {
         WitnessUrl::Directory { path } => WitnessUrl::Directory { path: part_of(path).await? },
         other => other.clone(),
@@ -72,10 +73,7 @@ async fn part_of(directory: &Path) -> Result<PathBuf, Failure> {
             format!("cannot write in {place}: {}", without_numbers(&told)),
             "mount the share, and let this user read and write there",
         )),
-        _ => Err(Failure::unreachable(
-            format!("{place} does not answer"),
-            "is the file system's server up?",
-        )),
+        _ => Err(Failure::unreachable(format!("{place} does not answer"), "is the file system's server up?")),
     }
 }
 
@@ -101,7 +99,10 @@ fn as_text(report: &Report, found: Option<&Result<String, String>>) -> String {
     if report.verdict == Verdict::Fit {
         line(
             "compares",
-            &format!("a stale version and a second creation are refused; {} racing writes counted", report.raced),
+            &format!(
+                "a stale version and a second creation are refused; {} racing writes counted",
+                report.raced
+            ),
         );
     }
     for (name, latency) in [("reads", report.read), ("writes", report.write)] {

@@ -28,7 +28,8 @@ impl EtcdAddress {
             let authority: http::uri::Authority =
                 endpoint.parse().map_err(|_| "host and port are malformed".to_owned())?;
             let port = authority.port_u16().filter(|port| *port != 0);
-            if authority.host().is_empty() || port.is_none_or(|port| !endpoint.ends_with(&format!(":{port}"))) {
+            if authority.host().is_empty() || port.is_none_or(|port| !endpoint.ends_with(&format!(":{port}")))
+            {
                 return Err("each member is HOST:PORT".into());
             }
             if endpoints[..index].contains(endpoint) {

@@ -51,7 +51,10 @@ impl Failed {
             Self::Unreachable(_) | Self::Silent(_) => false,
             Self::Refused(status) => matches!(
                 status.code(),
-                Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument | Code::FailedPrecondition
+                Code::PermissionDenied
+                    | Code::Unauthenticated
+                    | Code::InvalidArgument
+                    | Code::FailedPrecondition
             ),
         }
     }
@@ -59,12 +62,19 @@ impl Failed {
     /// Goes on after the name of the member; `folder` is what the keys begin with.
     pub fn what(&self, folder: &str) -> String {
         match self {
-            Self::Unreachable(cause) => format!("cannot be reached ({cause}): check the address and the network"),
+            Self::Unreachable(cause) => {
+                format!("cannot be reached ({cause}): check the address and the network")
+            }
             Self::Silent(waited) => {
-                format!("did not answer within {} ms: check the network, and whether it has a leader", waited.as_millis())
+                format!(
+                    "did not answer within {} ms: check the network, and whether it has a leader",
+                    waited.as_millis()
+                )
             }
             Self::Refused(status) => words::refusal(status, folder),
-            Self::Duet => "is a Duet appliance, and a pair is no witness: use an etcd, or `duet witness`".to_owned(),
+            Self::Duet => {
+                "is a Duet appliance, and a pair is no witness: use an etcd, or `duet witness`".to_owned()
+            }
             Self::Credentials(what) => what.clone(),
         }
     }
@@ -143,7 +153,8 @@ impl Member {
             Err(status) => return Err(Failed::Refused(status)),
         };
         let token = AsciiMetadataValue::try_from(token);
-        let mut token = token.map_err(|_| Failed::Credentials("gave a token that cannot be sent".to_owned()))?;
+        let mut token =
+            token.map_err(|_| Failed::Credentials("gave a token that cannot be sent".to_owned()))?;
         token.set_sensitive(true);
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
         Ok(Some(token))

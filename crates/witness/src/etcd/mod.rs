@@ -42,11 +42,7 @@ struct Etcd {
 }
 
 /// The register of `cluster` in the etcd at `address`; connects later.
-pub(crate) fn register(
-    address: &EtcdAddress,
-    cluster: ClusterName,
-    deadline: Duration,
-) -> Box<dyn Register> {
+pub(crate) fn register(address: &EtcdAddress, cluster: ClusterName, deadline: Duration) -> Box<dyn Register> {
     let etcd = Etcd {
         address: address.clone(),
         folder: format!("{}/{cluster}/", address.prefix()),
@@ -84,7 +80,8 @@ impl Etcd {
                 Ok(Err(failed)) => failed,
                 Err(_) => Failed::silent(part),
             };
-            let reason = Reason::new(format!("the etcd at {} {}", member.endpoint(), failed.what(&self.folder)));
+            let reason =
+                Reason::new(format!("the etcd at {} {}", member.endpoint(), failed.what(&self.folder)));
             if failed.is_final() {
                 return Err(reason);
             }

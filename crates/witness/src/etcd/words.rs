@@ -8,12 +8,14 @@ const MAX_SHOWN_CHARACTERS: usize = 120;
 /// etcd does not know the token: it was started again, or the token is too old.
 pub(super) fn is_unknown_token(status: &Status) -> bool {
     status.code() == Code::Unauthenticated
-        || (status.code() == Code::InvalidArgument && status.message() == "etcdserver: revision of auth store is old")
+        || (status.code() == Code::InvalidArgument
+            && status.message() == "etcdserver: revision of auth store is old")
 }
 
 /// etcd has its users switched off. Its code for that is one of many, so its words decide.
 pub(super) fn is_without_users(status: &Status) -> bool {
-    status.code() == Code::FailedPrecondition && status.message() == "etcdserver: authentication is not enabled"
+    status.code() == Code::FailedPrecondition
+        && status.message() == "etcdserver: authentication is not enabled"
 }
 
 /// Goes on after the name of the member; `folder` is what the keys begin with.
@@ -30,7 +32,9 @@ pub(super) fn refusal(status: &Status, folder: &str) -> String {
         Code::ResourceExhausted => {
             format!("has too much to do, or no space ({said}): see `etcdctl alarm list`")
         }
-        Code::Unavailable => format!("cannot answer ({said}): check the network, and whether it has a leader"),
+        Code::Unavailable => {
+            format!("cannot answer ({said}): check the network, and whether it has a leader")
+        }
         code => format!("answered {code:?} ({said})"),
     }
 }

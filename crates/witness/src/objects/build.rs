@@ -27,7 +27,8 @@ pub(super) fn client(address: &ObjectsAddress, deadline: Duration) -> Result<Arc
         let (what, place) = (words::first_line(&error.to_string()), address.credentials().place());
         // The crate names what is missing or malformed; a text that repeats a value is not passed on.
         let hushed = settings.iter().any(|(_, value)| value.len() >= 4 && what.contains(value.as_str()));
-        let what = if hushed || address.kind() == Kind::Google { "its credentials are malformed" } else { &what };
+        let what =
+            if hushed || address.kind() == Kind::Google { "its credentials are malformed" } else { &what };
         Reason::new(format!("the {} cannot be used: {what}; settings are {place}", address.describe()))
     })
 }
@@ -98,13 +99,10 @@ fn azure(address: &ObjectsAddress, settings: &[(String, String)], options: Clien
             Some(key) => builder = builder.with_config(key, value),
         }
     }
-    builder = builder
-        .with_container_name(address.place())
-        .with_retry(no_retry())
-        .with_http_connector(Observing);
+    builder =
+        builder.with_container_name(address.place()).with_retry(no_retry()).with_http_connector(Observing);
     if let Some(endpoint) = address.option("endpoint") {
-        builder =
-            builder.with_endpoint(endpoint.to_owned()).with_allow_http(endpoint.starts_with("http://"));
+        builder = builder.with_endpoint(endpoint.to_owned()).with_allow_http(endpoint.starts_with("http://"));
     }
     if let Some(account) = address.option("account") {
         builder = builder.with_account(account);
@@ -120,10 +118,7 @@ fn google(address: &ObjectsAddress, settings: &[(String, String)], options: Clie
             Some(key) => builder = builder.with_config(key, value),
         }
     }
-    builder = builder
-        .with_bucket_name(address.place())
-        .with_retry(no_retry())
-        .with_http_connector(Observing);
+    builder = builder.with_bucket_name(address.place()).with_retry(no_retry()).with_http_connector(Observing);
     if let Some(endpoint) = address.option("endpoint") {
         builder = builder.with_base_url(endpoint);
     }

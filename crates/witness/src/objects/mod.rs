@@ -25,12 +25,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{
-    Attribute, Attributes, GetOptions, ObjectStore, PutMode, PutOptions, UpdateVersion,
-};
+use object_store::{Attribute, Attributes, GetOptions, ObjectStore, PutMode, PutOptions, UpdateVersion};
 
-pub use self::address::ObjectsAddress;
 use self::address::Kind;
+pub use self::address::ObjectsAddress;
 use self::observed::{Seen, Sighting};
 use self::words::Verb;
 use crate::foreign::{Condition, ForeignRegister, Object, Put, Store};
@@ -96,7 +94,9 @@ impl Bucket {
             Err(error) => return Err(self.explain(Verb::Read, &sighting.seen(), &error)),
         };
         if found.meta.size > MAX_OBJECT_BYTES as u64 {
-            return Err(self.reason(&format!("has {} with {} bytes, which is no record", self.path, found.meta.size)));
+            return Err(
+                self.reason(&format!("has {} with {} bytes, which is no record", self.path, found.meta.size))
+            );
         }
         let tag = self.address.kind().tag(found.meta.e_tag.clone(), found.meta.version.clone());
         let tag = tag.ok_or_else(|| self.reason("gives no tag to compare: it cannot be a witness"))?;
@@ -113,9 +113,7 @@ impl Bucket {
             Condition::Tag(tag) if kind == Kind::Google => {
                 PutMode::Update(UpdateVersion { e_tag: None, version: Some(tag.clone()) })
             }
-            Condition::Tag(tag) => {
-                PutMode::Update(UpdateVersion { e_tag: Some(tag.clone()), version: None })
-            }
+            Condition::Tag(tag) => PutMode::Update(UpdateVersion { e_tag: Some(tag.clone()), version: None }),
         };
         let mut attributes = Attributes::new();
         // Google lets caches keep what is public; nobody may read an old record.

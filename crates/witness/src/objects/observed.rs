@@ -126,7 +126,8 @@ fn code_in(body: &[u8]) -> Option<String> {
 
 /// The code, if it is one word that may be shown.
 fn plain(code: &str) -> Option<String> {
-    let word = !code.is_empty() && code.len() <= MAX_CODE_BYTES && code.bytes().all(|b| b.is_ascii_alphanumeric());
+    let word =
+        !code.is_empty() && code.len() <= MAX_CODE_BYTES && code.bytes().all(|b| b.is_ascii_alphanumeric());
     word.then(|| code.to_owned())
 }
 

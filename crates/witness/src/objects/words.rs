@@ -57,7 +57,8 @@ fn refusal(address: &ObjectsAddress, verb: Verb, status: u16, code: Option<&str>
         (_, "RequestTimeTooSkewed" | "RequestExpired") => {
             format!("refuses the request because of its time ({shown}): set this machine's clock")
         }
-        (401, _) | (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "ExpiredToken")
+        (401, _)
+        | (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "ExpiredToken")
         | (_, "AuthenticationFailed" | "InvalidAuthenticationInfo" | "NoAuthenticationInformation") => {
             format!("refuses the credentials ({shown}): check them {}", address.credentials().place())
         }

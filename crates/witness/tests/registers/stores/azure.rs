@@ -79,7 +79,8 @@ impl Azurite {
 fn signature(permissions: &str, kinds: &str) -> String {
     let (version, end) = ("2021-12-02", "2099-01-01T00:00:00Z");
     let text = format!("{ACCOUNT}\n{permissions}\nb\n{kinds}\n\n{end}\n\nhttps,http\n{version}\n\n");
-    let signed = STANDARD.encode(authentication_code(&STANDARD.decode(KEY).expect("base64"), text.as_bytes()));
+    let signed =
+        STANDARD.encode(authentication_code(&STANDARD.decode(KEY).expect("base64"), text.as_bytes()));
     let signed = signed.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
     format!("sv={version}&ss=b&srt={kinds}&sp={permissions}&se={end}&spr=https,http&sig={signed}")
 }

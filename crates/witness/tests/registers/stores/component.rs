@@ -17,7 +17,8 @@ const START_LIMIT: Duration = Duration::from_mins(2);
 /// `DUET_TEST_REQUIRE_STORES` a failure, if it is not there.
 pub fn installed(what: &str) -> Option<PathBuf> {
     let given = std::env::var_os("DUET_TEST_STORES").map(PathBuf::from);
-    let stores = given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/witness-stores"));
+    let stores =
+        given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/witness-stores"));
     let path = stores.join(what);
     if path.exists() {
         return Some(path);

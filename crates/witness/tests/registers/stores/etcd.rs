@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use duet_etcd_api::authpb::Permission;
+use duet_etcd_api::authpb::permission::Type;
 use duet_etcd_api::etcdserverpb::auth_client::AuthClient;
 use duet_etcd_api::etcdserverpb::kv_client::KvClient;
 use duet_etcd_api::etcdserverpb::{
     AuthEnableRequest, AuthRoleAddRequest, AuthRoleGrantPermissionRequest, AuthUserAddRequest,
     AuthUserGrantRoleRequest, PutRequest,
 };
-use duet_etcd_api::authpb::Permission;
-use duet_etcd_api::authpb::permission::Type;
 use duet_witness::conformance::{self, Trouble, Troubled};
 use duet_witness::{Access, BoxFuture, ReadOutcome, Register, WitnessUrl, WriteOutcome};
 use tempfile::TempDir;

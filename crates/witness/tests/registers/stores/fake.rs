@@ -54,6 +54,7 @@ struct Content {
     objects: HashMap<String, Object>,
     generation: u64,
     requests: usize,
+    writes: usize,
 }
 
 #[derive(Clone)]
@@ -102,6 +103,11 @@ impl Fake {
         self.shared.state.lock().unwrap().requests
     }
 
+    /// How often it was asked to write.
+    pub fn writes(&self) -> usize {
+        self.shared.state.lock().unwrap().writes
+    }
+
     /// Names of what it holds.
     pub fn names(&self) -> Vec<String> {
         self.shared.state.lock().unwrap().objects.keys().cloned().collect()
@@ -109,7 +115,8 @@ impl Fake {
 }
 
 fn serve(listener: TcpListener, shared: &Arc<Shared>) -> AbortHandle {
-    let router = Router::new().route("/{bucket}/{*name}", get(read).put(write)).with_state(Arc::clone(shared));
+    let router =
+        Router::new().route("/{bucket}/{*name}", get(read).put(write)).with_state(Arc::clone(shared));
     tokio::spawn(async move { axum::serve(listener, router).await }).abort_handle()
 }
 
@@ -151,6 +158,7 @@ async fn write(
     let early = {
         let mut state = shared.state.lock().unwrap();
         state.requests += 1;
+        state.writes += 1;
         if let Some(refusal) = refusal(&shared, &headers, true) {
             return refusal;
         }

@@ -51,12 +51,7 @@ impl Proxy {
         requests.abort();
     }
 
-    async fn pump(
-        self,
-        mut from: impl AsyncRead + Unpin,
-        mut to: impl AsyncWrite + Unpin,
-        way: Way,
-    ) {
+    async fn pump(self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, way: Way) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
             match (self.trouble(), way) {

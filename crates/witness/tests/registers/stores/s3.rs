@@ -17,7 +17,8 @@ use crate::outcomes::PATIENT;
 
 const BUCKET: &str = "witnesses";
 /// Service in the signature of a request, from which moto learns whom it is for.
-const IAM: &str = "AWS4-HMAC-SHA256 Credential=root/20200101/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=0";
+const IAM: &str =
+    "AWS4-HMAC-SHA256 Credential=root/20200101/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=0";
 
 pub struct Moto {
     port: u16,
@@ -54,7 +55,8 @@ impl Moto {
                 r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":{actions},"Resource":"*"}}]}}"#
             );
             let policy = policy.replace('"', "%22");
-            self.iam(&format!("Action=PutUserPolicy&UserName={user}&PolicyName=p&PolicyDocument={policy}")).await;
+            self.iam(&format!("Action=PutUserPolicy&UserName={user}&PolicyName=p&PolicyDocument={policy}"))
+                .await;
             let answer = self.iam(&format!("Action=CreateAccessKey&UserName={user}")).await;
             let part = |name: &str| {
                 let (_, rest) = answer.split_once(&format!("<{name}>")).expect("a key");
