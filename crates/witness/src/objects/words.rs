@@ -58,8 +58,16 @@ fn refusal(address: &ObjectsAddress, verb: Verb, status: u16, code: Option<&str>
             format!("refuses the request because of its time ({shown}): set this machine's clock")
         }
         (401, _)
-        | (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "ExpiredToken")
-        | (_, "AuthenticationFailed" | "InvalidAuthenticationInfo" | "NoAuthenticationInformation") => {
+        | (
+            _,
+            "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "InvalidToken"
+            | "ExpiredToken"
+            | "AuthenticationFailed"
+            | "InvalidAuthenticationInfo"
+            | "NoAuthenticationInformation",
+        ) => {
             format!("refuses the credentials ({shown}): check them {}", address.credentials().place())
         }
         (403, _) => format!("refuses to be {} ({shown}): {}", done(verb), permission(kind, verb)),
