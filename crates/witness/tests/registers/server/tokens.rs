@@ -29,8 +29,19 @@ pub async fn add(directory: &Path, name: &str) -> Token {
 }
 
 /// The names of the suite.
-const NAMES: [&str; 10] =
-    ["creates-once", "replaces", "aba", "left", "right", "oversized", "race", "creators", "restart", "wiped"];
+const NAMES: [&str; 11] = [
+    "creates-once",
+    "replaces",
+    "aba",
+    "left",
+    "right",
+    "oversized",
+    "race",
+    "creators",
+    "own",
+    "restart",
+    "wiped",
+];
 
 /// A closed server, all of whose pairs have tokens.
 struct Closed {
