@@ -115,9 +115,9 @@ fn data_of_a_newer_version_or_of_no_version() {
         pair.soft_stop(B).await;
         let format = pair.data(B).join("FORMAT");
         let good = std::fs::read(&format).unwrap();
-        let newer = String::from_utf8(good.clone()).unwrap().replace('1', "2");
+        let newer = String::from_utf8(good.clone()).unwrap().replace('2', "3");
         let cases: [(&[u8], &[&str]); 5] = [
-            (newer.as_bytes(), &["format 2", "newer version"]),
+            (newer.as_bytes(), &["format 3", "newer version"]),
             (b"", &["FORMAT", "damaged"]),
             (b"duet data directory, format one\n", &["FORMAT", "damaged"]),
             (&[0xff; 40], &["FORMAT", "damaged"]),

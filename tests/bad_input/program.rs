@@ -138,7 +138,7 @@ pub fn is_still_of(before: &WitnessRecord, now: &WitnessRecord) {
     }
 }
 
-/// The content of every file below `dir`, but for locks.
+/// The content of every file below `dir`, but for locks and sockets.
 pub fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut left = vec![dir.to_owned()];
@@ -147,7 +147,7 @@ pub fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 left.push(path);
-            } else if !path.file_name().unwrap().eq_ignore_ascii_case("lock") {
+            } else if path.is_file() && !path.file_name().unwrap().eq_ignore_ascii_case("lock") {
                 let name = path.strip_prefix(dir).unwrap().display().to_string();
                 found.insert(name, std::fs::read(&path).unwrap());
             }
