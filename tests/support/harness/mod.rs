@@ -207,15 +207,16 @@ pub fn letter(appliance: ApplianceId) -> String {
     appliance.to_string().to_lowercase()
 }
 
-/// Copies a directory with all below it.
+/// Copies a directory with all below it. A socket that a killed process has left is nothing to copy.
 pub fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
             copy_dir(&entry.path(), &to);
-        } else {
+        } else if kind.is_file() {
             std::fs::copy(entry.path(), to).unwrap();
         }
     }

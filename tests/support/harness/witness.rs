@@ -50,7 +50,8 @@ impl Pair {
                     &self.places.witness,
                     "the witness",
                     "witness.log",
-                    &["witness", "--listen", &listen, "--data", &data],
+                    // Open: in the namespaces it does not listen on loopback.
+                    &["witness", "--open", "--listen", &listen, "--data", &data],
                 );
                 let mut running = launcher().start(&program).unwrap();
                 let start = Instant::now();
