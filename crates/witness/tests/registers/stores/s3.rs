@@ -5,10 +5,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use duet_witness::conformance::{self, Trouble, Troubled};
-use duet_witness::{Access, BoxFuture, Register, WitnessUrl};
+use duet_witness::{Access, BoxFuture, ReadOutcome, Register, Version, WitnessUrl, WriteOutcome};
 use http::Method;
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
 use super::component::{Component, free_port, http, installed};
 use super::proxy::Proxy;
@@ -23,6 +25,7 @@ const IAM: &str =
 pub struct Moto {
     port: u16,
     dir: TempDir,
+    turn: Arc<Mutex<()>>,
     _process: Component,
 }
 
@@ -35,6 +38,7 @@ impl Moto {
         let moto = Self {
             port,
             dir: TempDir::new().expect("a directory"),
+            turn: Arc::default(),
             _process: Component::start(&mut command, port).await,
         };
         moto.make_bucket().await;
@@ -86,6 +90,41 @@ impl Moto {
     }
 }
 
+/// One call at a time: now and then moto answers 500 where a read meets a write. What is read by one writer is still replaced by
+/// another before the first one writes.
+struct InTurn {
+    register: Arc<dyn Register>,
+    turn: Arc<Mutex<()>>,
+}
+
+impl Register for InTurn {
+    fn read(&self) -> BoxFuture<'_, ReadOutcome> {
+        Box::pin(async {
+            let _turn = self.turn.lock().await;
+            self.register.read().await
+        })
+    }
+
+    fn create(&self, bytes: Bytes) -> BoxFuture<'_, WriteOutcome> {
+        Box::pin(async {
+            let _turn = self.turn.lock().await;
+            self.register.create(bytes).await
+        })
+    }
+
+    fn compare_and_set(&self, expected: &Version, bytes: Bytes) -> BoxFuture<'_, WriteOutcome> {
+        let expected = expected.clone();
+        Box::pin(async move {
+            let _turn = self.turn.lock().await;
+            self.register.compare_and_set(&expected, bytes).await
+        })
+    }
+
+    fn describe(&self) -> String {
+        self.register.describe()
+    }
+}
+
 fn write_keys(file: &Path, id: &str, secret: &str) {
     let text = format!("AWS_ACCESS_KEY_ID={id}\nAWS_SECRET_ACCESS_KEY={secret}\n");
     std::fs::write(file, text).expect("a file");
@@ -93,7 +132,8 @@ fn write_keys(file: &Path, id: &str, secret: &str) {
 
 impl conformance::Backend for Moto {
     fn open(&self, cluster: &str) -> Arc<dyn Register> {
-        self.register(self.port, "good", cluster, PATIENT)
+        let register = self.register(self.port, "good", cluster, PATIENT);
+        Arc::new(InTurn { register, turn: self.turn.clone() })
     }
 
     /// Moto keeps everything in memory; what S3 has answered outlives any of its machines.
